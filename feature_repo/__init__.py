@@ -1,0 +1,1 @@
+"""Keeps: vectors and histories come in, Feast serves them point-in-time and online."""

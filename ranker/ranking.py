@@ -1,0 +1,45 @@
+"""The final order: which items, with which scores, judged by whom."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from embedders.items import Modality
+
+
+class Status(StrEnum):
+    """What became of one candidate; a missing item is never an error of the whole request."""
+
+    OK = "ok"
+    UNKNOWN_ITEM = "unknown_item"
+    """The catalog of this generation does not hold it; it is not ranked."""
+    MISSING_VECTORS = "missing_vectors"
+    """No modality of it is present; it is ranked by the learned absent vectors alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedItem:
+    """One item of the answer."""
+
+    item_id: str
+    rank: int
+    """From 1; 0 for an item that could not be ranked."""
+    score: float
+    """Larger is better: the retriever's calibrated score plus logit(yes) - logit(no)."""
+    logit: float
+    """The LLM's part alone: logit(yes) - logit(no), in float32."""
+    status: Status
+    retrieval_rank: int
+    """From 1; 0 where the candidate did not come from retrieval."""
+    retrieval_score: float
+    present: tuple[Modality, ...] = ()
+    """The modalities that the item's vectors covered, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """Best first; equal scores fall by item id; items that could not be ranked come last."""
+
+    items: tuple[RankedItem, ...]
+    generation_id: str
+    judged_by: str
+    """The reranker's name, e.g. `llm` or `retrieval_order`."""

@@ -1,0 +1,49 @@
+"""What a loaded generation offers to the service: history, retrieval, reranking, facts.
+
+The service speaks only to this contract, so that a test can serve a small world whose right
+answers are known, over the same real gRPC server.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from embedders.items import Interaction
+from embedders.vectors import Space
+from ranker.ranking import Ranking
+from retrieval.candidates import Candidate, Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingInfo:
+    """Facts of a generation that a caller may ask for."""
+
+    generation_id: str
+    model: str
+    """The LLM's architecture, e.g. `Qwen2ForCausalLM`."""
+    num_items: int
+    spaces: tuple[Space, ...]
+    as_of: datetime
+
+
+class Serving(Protocol):
+    """One generation, loaded and checked. Its methods may be called from several threads."""
+
+    @property
+    def info(self) -> ServingInfo: ...
+
+    def history(self, user_id: str) -> tuple[Interaction, ...] | None:
+        """The stored history, oldest first; None for a user whom the store does not know."""
+
+    def title(self, item_id: str) -> str | None:
+        """The item's title; None for an item that this generation does not hold."""
+
+    def retrieve(self, query: Query, *, limit: int) -> list[Candidate]:
+        """At most `limit` candidates, best first."""
+
+    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
+        """The known ones among `item_ids` as candidates, in the retriever's order."""
+
+    def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Ranking:
+        """The final order of these candidates."""

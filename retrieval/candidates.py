@@ -1,0 +1,41 @@
+"""What is asked of retrieval, and what it finds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from embedders.items import Interaction, Modality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Whose next item is sought.
+
+    `history` is None where the store knows the user's history; given, it is used instead (oldest
+    event first), so that unknown users are answered too. `as_of` hides every later event.
+    """
+
+    user_id: str = ""
+    history: tuple[Interaction, ...] | None = None
+    as_of: datetime | None = None
+    exclude_seen: bool = True
+    exclude: frozenset[str] = frozenset()
+    modalities: frozenset[Modality] | None = None
+    """Only these spaces are searched; None means all. Leaving one out is an ablation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An item that retrieval proposes. Equal scores fall by item id."""
+
+    item_id: str
+    score: float
+    rank: int
+    """From 1."""
+    evidence: Mapping[Modality, float] = field(default_factory=dict)
+    """The cosine between the query and the item in each space; absent where either is absent."""
+
+    @property
+    def found_by(self) -> tuple[Modality, ...]:
+        """The spaces in which the item could be compared with the query, by name."""
+        return tuple(sorted(self.evidence))

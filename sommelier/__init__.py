@@ -1,0 +1,1 @@
+"""Opens the doors: the command line, the settings and the demo."""
