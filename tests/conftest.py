@@ -1,0 +1,64 @@
+"""What every test stands on: quiet threads, fixed seeds, and the shared data sets where they are."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED_DATA = Path(
+    os.environ.get("SOMMELIER_SHARED_DATA") or REPOSITORY.parent / "shared" / "data"
+).resolve()
+SEED = 20
+
+# Read by libraries while they are imported, so set before any test module is. One thread each:
+# on a small machine spinning OpenMP threads slow a suite down many times over.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, saying why."""
+    if SHARED_DATA.is_dir():
+        return
+    reason = f"no folder {SHARED_DATA}: set SOMMELIER_SHARED_DATA to where the data sets are"
+    for item in items:
+        if item.get_closest_marker("shared_data"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data(request: pytest.FixtureRequest) -> Path:
+    """The folder of data sets; only tests marked `shared_data` may ask for it."""
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def imported_feast() -> None:
+    """Feast, imported now.
+
+    The import takes seconds and resets the warning filters of whichever test it happens in, so
+    tests that reach Feast through a lazy import ask for it beforehand.
+    """
+    import feast  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """The same random numbers in every test, whichever tests ran before."""
+    random.seed(SEED)
+    np.random.seed(SEED)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(SEED)
