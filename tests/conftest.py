@@ -1,4 +1,4 @@
-"""What every test stands on: quiet threads, fixed seeds, and the shared data sets where they are."""
+"""What every test stands on: quiet threads, fixed seeds, and the shared data sets' folder."""
 
 import os
 import random
@@ -23,14 +23,25 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the networ
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, saying why."""
-    if SHARED_DATA.is_dir():
-        return
-    reason = f"no folder {SHARED_DATA}: set SOMMELIER_SHARED_DATA to where the data sets are"
+    """Skip what this machine cannot run, saying why; asking for `shared_data` marks a test so."""
     for item in items:
-        if item.get_closest_marker("shared_data"):
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared_data)
+        if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():
+            reason = f"no folder {SHARED_DATA}: set SOMMELIER_SHARED_DATA"
             item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("weights") and "SOMMELIER_WEIGHTS" not in os.environ:
+            item.add_marker(pytest.mark.skip(reason="no weights: set SOMMELIER_WEIGHTS"))
+        if item.get_closest_marker("gpu") and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +51,8 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_data(request: pytest.FixtureRequest) -> Path:
-    """The folder of data sets; only tests marked `shared_data` may ask for it."""
+def shared_data() -> Path:
+    """The folder of data sets."""
     return SHARED_DATA
 
 

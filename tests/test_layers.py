@@ -1,0 +1,102 @@
+"""The rooms' order, the tree's shape and the files' sizes, held by machine."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ROOMS = ("embedders", "feature_repo", "retrieval", "ranker", "evaluation", "sommelier")
+FOLDERS = (*ROOMS, ".ci", "benchmarks", "docs", "infra", "proto", "tests")
+MAX_LINES = 350
+# Folders of one machine, and addresses of package indexes: neither means anything elsewhere.
+FOREIGN = re.compile(r"/(?:work|root|opt)/|file://|[\w.-]*pypi[\w.-]*\.\w+/simple|find-links")
+
+
+def files(*suffixes: str) -> Iterator[Path]:
+    """The project's own text files, generated code and caches left out."""
+    roots = [path for path in REPOSITORY.iterdir() if path.is_file() and path.name != ".git"]
+    for folder in FOLDERS:
+        roots += (path for path in (REPOSITORY / folder).rglob("*") if path.is_file())
+    for path in sorted(roots):
+        is_ours = "__pycache__" not in path.parts and "_pb2" not in path.name
+        if is_ours and (path.suffix in suffixes or not suffixes):
+            yield path
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def test_a_room_imports_only_rooms_that_an_item_has_already_passed() -> None:
+    lint_imports = (
+        "import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", lint_imports, "--no-cache", "--no-logo"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_file_of_a_room_is_installed() -> None:
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    packages = set(pyproject["tool"]["setuptools"]["packages"])
+    folders = {
+        relative(path.parent).replace("/", ".")
+        for room in ROOMS
+        for path in (REPOSITORY / room).rglob("*.py")
+    }
+    assert folders == packages
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_test_file_stands_for_one_file_of_its_room(room: str) -> None:
+    orphans = [
+        relative(test)
+        for test in (REPOSITORY / "tests" / room).glob("test_*.py")
+        if not (REPOSITORY / room / test.name.removeprefix("test_")).is_file()
+    ]
+    assert not orphans
+
+
+def test_no_file_is_too_long_to_be_read_at_one_sitting() -> None:
+    lengths = {relative(path): len(path.read_text().splitlines()) for path in files(".py")}
+    too_long = {path: length for path, length in lengths.items() if length > MAX_LINES}
+    assert not too_long
+
+
+def test_every_module_says_in_its_first_line_what_passes_through() -> None:
+    silent = [
+        relative(path)
+        for path in files(".py")
+        if not path.read_text().startswith(('"""', '#!/usr/bin/env python3\n"""'))
+    ]
+    assert not silent
+
+
+def test_no_file_names_a_folder_of_one_machine_or_a_package_index() -> None:
+    named = []
+    for path in files():
+        if path.suffix in {".png", ".jpg", ".ogg", ".wav", ".parquet"}:
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            if FOREIGN.search(line) and path != Path(__file__):
+                named.append(f"{relative(path)}:{number}: {line.strip()}")
+    assert not named
+
+
+def test_the_lock_pins_one_version_of_each_package_and_no_accelerator() -> None:
+    lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == []
+    names = [re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins]
+    assert len(names) == len(set(names))
+    assert [name for name in names if name.startswith(("nvidia", "cuda", "triton"))] == []
