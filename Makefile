@@ -29,7 +29,7 @@ help: ## List the targets
 install: $(VENV)/.installed-dev ## Create the environment and install everything, tools included
 
 demo: $(VENV)/.installed ## Run the whole route; OUT=folder, DATA=catalog folder, EFFORT=quick|full
-	$(BIN)/sommelier demo --out '$(OUT)' $(if $(DATA),--catalog '$(DATA)') $(if $(EFFORT),--effort '$(EFFORT)')
+	$(BIN)/sommelier demo --out '$(OUT)'$(if $(DATA), --catalog '$(DATA)')$(if $(EFFORT), --effort '$(EFFORT)')
 
 test: $(VENV)/.installed-dev ## Run the tests; PYTEST_ARGS='tests/ranker -k ties' picks some
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
