@@ -1,0 +1,61 @@
+"""Spaces in, `spaces.json` out: the facts of every space that the store holds vectors of.
+
+A view's name carries only a digest of the facts, so they are kept beside the rows.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from embedders.items import Modality
+from embedders.vectors import Space
+from feature_repo.atomic import exclusively, replace_text
+from feature_repo.base import Entity, Spaces, StoreError
+
+FILE = "spaces.json"
+
+
+def read(root: Path) -> dict[tuple[Entity, str], Space]:
+    """Every space written to the store at `root`; none for a store that does not exist yet.
+
+    Raises:
+        StoreError: the file is damaged, or its facts do not hash to the id that it states.
+    """
+    path = root / FILE
+    if not path.exists():
+        return {}
+    try:
+        stored: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text("utf-8"))
+        spaces = {
+            (Entity(entity), space_id): _space(facts)
+            for entity, by_id in stored.items()
+            for space_id, facts in by_id.items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path} is damaged ({error}); restore it from a backup, or delete it and embed again"
+        ) from error
+    for (_, space_id), space in spaces.items():
+        if space.space_id != space_id:
+            raise StoreError(
+                f"{path} gives {space_id} the facts of {space.space_id}; restore it from a backup"
+            )
+    return spaces
+
+
+def add(root: Path, space: Space, *, entity: Entity) -> None:
+    """Remember a space; several processes may do so at once."""
+    with exclusively(root / f".{FILE}.lock"):
+        spaces: Spaces = read(root)
+        if (entity, space.space_id) in spaces:
+            return
+        stored: dict[str, dict[str, Any]] = {}
+        for (whom, space_id), known in [*spaces.items(), ((entity, space.space_id), space)]:
+            stored.setdefault(whom, {})[space_id] = asdict(known)
+        replace_text(root / FILE, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+
+def _space(facts: dict[str, Any]) -> Space:
+    modality = facts["modality"]
+    return Space(**facts | {"modality": None if modality is None else Modality(modality)})

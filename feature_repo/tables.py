@@ -1,0 +1,109 @@
+"""Names and Arrow schemas: what a view is called, and which columns its rows have.
+
+Everything that is not Feast itself learns of the views here, so that nothing else has to import
+the definitions (Feast imports them under another name, and a second copy conflicts).
+Timestamps are microseconds in UTC: DuckDB and Feast disagree about nanoseconds.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from embedders.vectors import Space
+from feature_repo.base import Entity, Spaces
+
+ITEM_PROFILE = "item_profile"
+USER_HISTORY = "user_history"
+SERVICE = "rerank_v1"
+EVENT_TIME = "event_timestamp"
+CREATED = "created"
+
+INSTANT = pa.timestamp("us", tz="UTC")
+
+PROFILE_COLUMNS = {
+    "title": pa.string(),
+    "description": pa.string(),
+    "category": pa.string(),
+    "attributes": pa.string(),  # a JSON object of texts
+}
+HISTORY_COLUMNS = {
+    # Four lists of one length, oldest event first.
+    "item_ids": pa.list_(pa.string()),
+    "behaviors": pa.list_(pa.string()),
+    "times": pa.list_(pa.int64()),  # microseconds since the epoch
+    "weights": pa.list_(pa.float32()),  # NaN where there is none
+}
+REJECT_SCHEMA = pa.schema(
+    {"source": pa.string(), "key": pa.string(), "reason": pa.string(), CREATED: INSTANT}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One Feast view and the parquet rows behind it."""
+
+    name: str
+    entity: Entity
+    schema: pa.Schema
+    features: tuple[str, ...]
+    """The columns that Feast serves. The others stay in the parquet rows: an online store reads
+    all features of a row whatever was asked for, so a vector travels alone."""
+    space: Space | None = None
+
+    @property
+    def key(self) -> str:
+        return self.entity.join_key
+
+
+def vector_view(space: Space, *, entity: Entity = Entity.ITEM) -> View:
+    """The view of one space's vectors; two spaces never share one."""
+    columns = {"vector": pa.list_(pa.float32()), "space_id": pa.string()}
+    return _view(
+        name=f"{entity}_{space.space_id}",
+        entity=entity,
+        columns=columns,
+        features=("vector",),
+        space=space,
+    )
+
+
+def profile_view() -> View:
+    return _view(
+        name=ITEM_PROFILE,
+        entity=Entity.ITEM,
+        columns=PROFILE_COLUMNS,
+        features=tuple(PROFILE_COLUMNS),
+    )
+
+
+def history_view() -> View:
+    return _view(
+        name=USER_HISTORY,
+        entity=Entity.USER,
+        columns=HISTORY_COLUMNS,
+        features=tuple(HISTORY_COLUMNS),
+    )
+
+
+def all_views(spaces: Spaces) -> list[View]:
+    """Every view of a store: the vectors' by name, then the profiles and the histories."""
+    vectors = [vector_view(space, entity=entity) for (entity, _), space in spaces.items()]
+    return [*sorted(vectors, key=lambda view: view.name), profile_view(), history_view()]
+
+
+def _view(
+    *,
+    name: str,
+    entity: Entity,
+    columns: dict[str, pa.DataType],
+    features: tuple[str, ...],
+    space: Space | None = None,
+) -> View:
+    stamps = {
+        entity.join_key: pa.string(),
+        EVENT_TIME: INSTANT,
+        CREATED: INSTANT,
+        "content_hash": pa.string(),
+    }
+    schema = pa.schema(stamps | columns)
+    return View(name=name, entity=entity, schema=schema, features=features, space=space)
