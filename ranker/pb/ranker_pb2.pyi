@@ -1,0 +1,213 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODALITY_UNSPECIFIED: _ClassVar[Modality]
+    MODALITY_AUDIO: _ClassVar[Modality]
+    MODALITY_GRAPH: _ClassVar[Modality]
+    MODALITY_IMAGE: _ClassVar[Modality]
+    MODALITY_TEXT: _ClassVar[Modality]
+
+class ItemStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ITEM_STATUS_UNSPECIFIED: _ClassVar[ItemStatus]
+    ITEM_STATUS_OK: _ClassVar[ItemStatus]
+    ITEM_STATUS_UNKNOWN_ITEM: _ClassVar[ItemStatus]
+    ITEM_STATUS_MISSING_VECTORS: _ClassVar[ItemStatus]
+MODALITY_UNSPECIFIED: Modality
+MODALITY_AUDIO: Modality
+MODALITY_GRAPH: Modality
+MODALITY_IMAGE: Modality
+MODALITY_TEXT: Modality
+ITEM_STATUS_UNSPECIFIED: ItemStatus
+ITEM_STATUS_OK: ItemStatus
+ITEM_STATUS_UNKNOWN_ITEM: ItemStatus
+ITEM_STATUS_MISSING_VECTORS: ItemStatus
+
+class Interaction(_message.Message):
+    __slots__ = ("item_id", "behavior", "timestamp")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    BEHAVIOR_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    behavior: str
+    timestamp: _timestamp_pb2.Timestamp
+    def __init__(self, item_id: _Optional[str] = ..., behavior: _Optional[str] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class History(_message.Message):
+    __slots__ = ("interactions",)
+    INTERACTIONS_FIELD_NUMBER: _ClassVar[int]
+    interactions: _containers.RepeatedCompositeFieldContainer[Interaction]
+    def __init__(self, interactions: _Optional[_Iterable[_Union[Interaction, _Mapping]]] = ...) -> None: ...
+
+class User(_message.Message):
+    __slots__ = ("user_id", "history")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    history: History
+    def __init__(self, user_id: _Optional[str] = ..., history: _Optional[_Union[History, _Mapping]] = ...) -> None: ...
+
+class RerankRequest(_message.Message):
+    __slots__ = ("request_id", "user", "item_ids", "top_k", "generation_id")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    user: User
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    top_k: int
+    generation_id: str
+    def __init__(self, request_id: _Optional[str] = ..., user: _Optional[_Union[User, _Mapping]] = ..., item_ids: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ..., generation_id: _Optional[str] = ...) -> None: ...
+
+class RecommendRequest(_message.Message):
+    __slots__ = ("request_id", "user", "top_k", "num_candidates", "exclude_item_ids", "include_seen", "generation_id")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    NUM_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    user: User
+    top_k: int
+    num_candidates: int
+    exclude_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    include_seen: bool
+    generation_id: str
+    def __init__(self, request_id: _Optional[str] = ..., user: _Optional[_Union[User, _Mapping]] = ..., top_k: _Optional[int] = ..., num_candidates: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., include_seen: _Optional[bool] = ..., generation_id: _Optional[str] = ...) -> None: ...
+
+class RankedItem(_message.Message):
+    __slots__ = ("item_id", "rank", "score", "logit", "status", "retrieval_rank", "retrieval_score", "present", "title")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    RETRIEVAL_RANK_FIELD_NUMBER: _ClassVar[int]
+    RETRIEVAL_SCORE_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    rank: int
+    score: float
+    logit: float
+    status: ItemStatus
+    retrieval_rank: int
+    retrieval_score: float
+    present: _containers.RepeatedScalarFieldContainer[Modality]
+    title: str
+    def __init__(self, item_id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., logit: _Optional[float] = ..., status: _Optional[_Union[ItemStatus, str]] = ..., retrieval_rank: _Optional[int] = ..., retrieval_score: _Optional[float] = ..., present: _Optional[_Iterable[_Union[Modality, str]]] = ..., title: _Optional[str] = ...) -> None: ...
+
+class Timings(_message.Message):
+    __slots__ = ("retrieve_ms", "rerank_ms", "total_ms", "queue_ms")
+    RETRIEVE_MS_FIELD_NUMBER: _ClassVar[int]
+    RERANK_MS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    retrieve_ms: float
+    rerank_ms: float
+    total_ms: float
+    queue_ms: float
+    def __init__(self, retrieve_ms: _Optional[float] = ..., rerank_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ...) -> None: ...
+
+class RerankResponse(_message.Message):
+    __slots__ = ("request_id", "generation_id", "items", "timings", "judged_by")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_BY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    generation_id: str
+    items: _containers.RepeatedCompositeFieldContainer[RankedItem]
+    timings: Timings
+    judged_by: str
+    def __init__(self, request_id: _Optional[str] = ..., generation_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., judged_by: _Optional[str] = ...) -> None: ...
+
+class RecommendResponse(_message.Message):
+    __slots__ = ("request_id", "generation_id", "items", "timings", "judged_by")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    JUDGED_BY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    generation_id: str
+    items: _containers.RepeatedCompositeFieldContainer[RankedItem]
+    timings: Timings
+    judged_by: str
+    def __init__(self, request_id: _Optional[str] = ..., generation_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., judged_by: _Optional[str] = ...) -> None: ...
+
+class GetInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetInfoResponse(_message.Message):
+    __slots__ = ("generation_id", "model", "num_items", "spaces", "limits", "as_of")
+    class Limits(_message.Message):
+        __slots__ = ("candidates", "history", "message_bytes", "top_k", "id_length", "exclude", "queue", "workers", "default_candidates", "default_top_k")
+        CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+        HISTORY_FIELD_NUMBER: _ClassVar[int]
+        MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+        TOP_K_FIELD_NUMBER: _ClassVar[int]
+        ID_LENGTH_FIELD_NUMBER: _ClassVar[int]
+        EXCLUDE_FIELD_NUMBER: _ClassVar[int]
+        QUEUE_FIELD_NUMBER: _ClassVar[int]
+        WORKERS_FIELD_NUMBER: _ClassVar[int]
+        DEFAULT_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+        DEFAULT_TOP_K_FIELD_NUMBER: _ClassVar[int]
+        candidates: int
+        history: int
+        message_bytes: int
+        top_k: int
+        id_length: int
+        exclude: int
+        queue: int
+        workers: int
+        default_candidates: int
+        default_top_k: int
+        def __init__(self, candidates: _Optional[int] = ..., history: _Optional[int] = ..., message_bytes: _Optional[int] = ..., top_k: _Optional[int] = ..., id_length: _Optional[int] = ..., exclude: _Optional[int] = ..., queue: _Optional[int] = ..., workers: _Optional[int] = ..., default_candidates: _Optional[int] = ..., default_top_k: _Optional[int] = ...) -> None: ...
+    class Space(_message.Message):
+        __slots__ = ("modality", "space_id", "dim", "encoder", "revision", "preprocessing", "is_normalized")
+        MODALITY_FIELD_NUMBER: _ClassVar[int]
+        SPACE_ID_FIELD_NUMBER: _ClassVar[int]
+        DIM_FIELD_NUMBER: _ClassVar[int]
+        ENCODER_FIELD_NUMBER: _ClassVar[int]
+        REVISION_FIELD_NUMBER: _ClassVar[int]
+        PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
+        IS_NORMALIZED_FIELD_NUMBER: _ClassVar[int]
+        modality: Modality
+        space_id: str
+        dim: int
+        encoder: str
+        revision: str
+        preprocessing: str
+        is_normalized: bool
+        def __init__(self, modality: _Optional[_Union[Modality, str]] = ..., space_id: _Optional[str] = ..., dim: _Optional[int] = ..., encoder: _Optional[str] = ..., revision: _Optional[str] = ..., preprocessing: _Optional[str] = ..., is_normalized: _Optional[bool] = ...) -> None: ...
+    GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NUM_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    SPACES_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    generation_id: str
+    model: str
+    num_items: int
+    spaces: _containers.RepeatedCompositeFieldContainer[GetInfoResponse.Space]
+    limits: GetInfoResponse.Limits
+    as_of: _timestamp_pb2.Timestamp
+    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., num_items: _Optional[int] = ..., spaces: _Optional[_Iterable[_Union[GetInfoResponse.Space, _Mapping]]] = ..., limits: _Optional[_Union[GetInfoResponse.Limits, _Mapping]] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,254 @@
+"""One served generation in, a listening gRPC server out.
+
+Three doors to the same server: `serve` in a running event loop, `running` in a thread of its own
+(the demo and the tests), `run_until_signal` for a process that does nothing else. Health says
+SERVING once requests are answered, and NOT_SERVING from the first moment of a stop, so that
+balancers turn away before connections close.
+"""
+
+import asyncio
+import errno
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ranker.interceptor import SERVICE_NAME, StatusInterceptor
+from ranker.limits import ServerConfig, ServiceLimits
+from ranker.metrics import Metrics
+from ranker.pb import ranker_pb2_grpc as pb_grpc
+from ranker.service import RankerService
+from ranker.serving import Serving
+
+__all__ = ["PortInUseError", "RankerServer", "ServerConfig", "run_until_signal", "running", "serve"]
+
+GRACE_S = 5.0  # for requests under way when the server stops
+
+
+class PortInUseError(ValueError):
+    """Another process listens there already."""
+
+    def __init__(self, *, host: str, port: int, setting: str) -> None:
+        super().__init__(
+            f"port {port} on {host} is taken: stop the other process or set {setting}; "
+            "0 picks a free one"
+        )
+
+
+class RankerServer:
+    """A started server; made by `serve`."""
+
+    def __init__(
+        self,
+        *,
+        service: RankerService,
+        server: grpc.aio.Server,
+        watchman: Any,
+        metrics: Metrics,
+    ) -> None:
+        self._service = service
+        self._server = server
+        self._watchman = watchman
+        self._metrics = metrics
+        self.host = ""
+        self.port = 0
+        self.metrics_port: int | None = None
+
+    @property
+    def address(self) -> str:
+        """What a client connects to."""
+        return _address(self.host, self.port)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for a worker."""
+        return self._service.num_waiting
+
+    def switch(self, serving: Serving) -> None:
+        """Answers from this generation from now on; requests under way keep the one they began."""
+        self._service.switch(serving)
+
+    async def start(self, config: ServerConfig) -> None:
+        """Listens, and says so.
+
+        Raises:
+            PortInUseError: another process has the port.
+            ValueError: the host is not an address of this machine.
+        """
+        self.host, self.port = config.host, _bind(self._server, config)
+        try:
+            if config.metrics_port is not None:
+                self.metrics_port = _serve_metrics(self._metrics, config)
+            await self._server.start()
+            for name in ("", SERVICE_NAME):
+                await self._watchman.set(name, health_pb2.HealthCheckResponse.SERVING)
+        except BaseException:
+            await self.stop(grace_s=0)
+            raise
+
+    async def stop(self, grace_s: float = GRACE_S) -> None:
+        """Turns new requests away, ends those under way or cancels them after the grace.
+
+        Returns once no worker runs any more: a thread that is already ranking cannot be stopped.
+        """
+        await self._watchman.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+        await self._service.close()
+        await asyncio.to_thread(self._metrics.close)
+
+
+async def serve(
+    serving: Serving,
+    *,
+    config: ServerConfig | None = None,
+    limits: ServiceLimits | None = None,
+) -> RankerServer:
+    """A server that answers; whoever calls this stops it.
+
+    Raises:
+        PortInUseError: another process has the port.
+        ValueError: the host is not an address of this machine.
+    """
+    config, limits, metrics = config or ServerConfig(), limits or ServiceLimits(), Metrics()
+    service = RankerService(serving, limits=limits, metrics=metrics)
+    server = grpc.aio.server(
+        interceptors=[StatusInterceptor(metrics)],
+        options=[
+            # gRPC would let a second server share the port, and every other request go astray.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", limits.message_bytes),
+        ],
+    )
+    watchman: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # stubs only
+    pb_grpc.add_RankerServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(watchman, server)
+    if config.reflection:
+        reflection.enable_server_reflection(
+            (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+    started = RankerServer(service=service, server=server, watchman=watchman, metrics=metrics)
+    await started.start(config)
+    return started
+
+
+@contextmanager
+def running(
+    serving: Serving,
+    *,
+    config: ServerConfig | None = None,
+    limits: ServiceLimits | None = None,
+    grace_s: float = GRACE_S,
+) -> Iterator[RankerServer]:
+    """A server in a thread of its own, on a free port by default, stopped on leaving.
+
+    Raises:
+        PortInUseError: another process has the port.
+        ValueError: the host is not an address of this machine.
+    """
+    started: Future[RankerServer] = Future()
+    loop = asyncio.new_event_loop()
+    leaving = asyncio.Event()
+
+    async def live() -> None:
+        try:
+            server = await serve(serving, config=config or ServerConfig(port=0), limits=limits)
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(server)
+        await leaving.wait()
+        await server.stop(grace_s)
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(live())
+
+    thread = threading.Thread(target=run, name="ranker-server", daemon=True)
+    thread.start()
+    try:
+        yield started.result()
+    finally:
+        if not started.exception():
+            loop.call_soon_threadsafe(leaving.set)
+        thread.join()
+
+
+def run_until_signal(
+    serving: Serving,
+    *,
+    config: ServerConfig | None = None,
+    limits: ServiceLimits | None = None,
+    grace_s: float = GRACE_S,
+    on_start: Callable[[RankerServer], None] = lambda server: None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then stops gracefully; from the main thread only.
+
+    Raises:
+        PortInUseError: another process has the port.
+        ValueError: the host is not an address of this machine.
+    """
+
+    async def live() -> None:
+        leaving = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, leaving.set)
+        server = await serve(serving, config=config, limits=limits)
+        try:
+            on_start(server)
+            await leaving.wait()
+        finally:
+            await server.stop(grace_s)
+
+    asyncio.run(live())
+
+
+def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+    try:
+        return server.add_insecure_port(_address(config.host, config.port))
+    except RuntimeError as error:
+        # gRPC gives one text for every cause; the operating system tells them apart.
+        raise _why_not(config.host, config.port, setting="server.port") from error
+
+
+def _serve_metrics(metrics: Metrics, config: ServerConfig) -> int:
+    assert config.metrics_port is not None
+    try:
+        return metrics.serve(host=config.metrics_host, port=config.metrics_port)
+    except OSError as error:
+        raise _refusal(
+            error,
+            host=config.metrics_host,
+            port=config.metrics_port,
+            setting="server.metrics_port",
+        ) from error
+
+
+def _why_not(host: str, port: int, *, setting: str) -> ValueError:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return _refusal(error, host=host, port=port, setting=setting)
+    return PortInUseError(host=host, port=port, setting=setting)  # taken a moment ago
+
+
+def _refusal(error: OSError, *, host: str, port: int, setting: str) -> ValueError:
+    if error.errno == errno.EADDRINUSE:
+        return PortInUseError(host=host, port=port, setting=setting)
+    return ValueError(
+        f"cannot listen on {_address(host, port)} ({error.strerror or error}): set "
+        f"{setting.replace('port', 'host')} to an address of this machine, such as 127.0.0.1, "
+        f"and {setting} to a port that this process may have"
+    )
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

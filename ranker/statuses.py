@@ -1,0 +1,175 @@
+"""What went wrong in, a gRPC status with details for programs and a sentence for people out.
+
+Details travel as `google.rpc.Status`: always an `ErrorInfo`, so that a program can decide by
+`reason` and never has to read the sentence. They share the 8 KiB that gRPC grants to metadata:
+quoted ids are therefore shortened, and of many violations only the first are told.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+DOMAIN = "sommelier"
+MOST_VIOLATIONS = 8
+SHOWN_CHARACTERS = 48
+
+
+class Reason(StrEnum):
+    """Why a request was not answered; part of the wire's contract, so never renamed."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    MALFORMED_MESSAGE = "MALFORMED_MESSAGE"
+    UNKNOWN_USER = "UNKNOWN_USER"
+    WRONG_GENERATION = "WRONG_GENERATION"
+    QUEUE_FULL = "QUEUE_FULL"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    INTERNAL = "INTERNAL"
+
+
+class StatusError(Exception):
+    """Ends a request with this status; raised anywhere below the interceptor that sends it."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        reason: Reason,
+        message: str,
+        *,
+        details: Sequence[Message] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {})
+        self.status = status_pb2.Status(
+            code=code.value[0], message=message, details=[_packed(info), *map(_packed, details)]
+        )
+
+
+def shown(text: str) -> str:
+    """A caller's text quoted for a sentence, shortened where it is long."""
+    if len(text) > SHOWN_CHARACTERS:
+        text = text[: SHOWN_CHARACTERS - 1] + "…"
+    return repr(text)
+
+
+def invalid(violations: Sequence[tuple[str, str]]) -> StatusError:
+    """INVALID_ARGUMENT: (field's path, what to mend) of every field at fault, in their order."""
+    told = violations[:MOST_VIOLATIONS]
+    field, description = violations[0]
+    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+    bad_request = error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+            for field, description in told
+        ]
+    )
+    return StatusError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        Reason.INVALID_REQUEST,
+        f"{field}: {description}{more}",
+        details=[bad_request],
+        metadata={"num_violations": str(len(violations))},
+    )
+
+
+def refused(error: ValueError) -> StatusError:
+    """INVALID_ARGUMENT: a ValueError says what its caller can mend."""
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST, str(error)[:1000])
+
+
+def malformed(message_name: str) -> StatusError:
+    """INVALID_ARGUMENT: the bytes are no such message."""
+    return StatusError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        Reason.MALFORMED_MESSAGE,
+        f"the bytes sent are not a {message_name}; compare the caller's .proto with the server's",
+    )
+
+
+def unknown_user(user_id: str) -> StatusError:
+    """NOT_FOUND: the store holds no history of this user."""
+    resource = error_details_pb2.ResourceInfo(
+        resource_type="user",
+        resource_name=user_id,
+        description="the store holds no history of this user; send user.history instead",
+    )
+    return StatusError(
+        grpc.StatusCode.NOT_FOUND,
+        Reason.UNKNOWN_USER,
+        f"no user {shown(user_id)} in the store; send the history inline instead",
+        details=[resource],
+    )
+
+
+def wrong_generation(*, asked: str, served: str) -> StatusError:
+    """FAILED_PRECONDITION: another generation is served than the caller insists on."""
+    failure = error_details_pb2.PreconditionFailure(
+        violations=[
+            error_details_pb2.PreconditionFailure.Violation(
+                type="GENERATION", subject=asked, description=f"served is {served!r}"
+            )
+        ]
+    )
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Reason.WRONG_GENERATION,
+        f"generation {shown(asked)} is not served here, {served!r} is; "
+        "leave generation_id empty to take whichever is served",
+        details=[failure],
+        metadata={"served_generation_id": served},
+    )
+
+
+def queue_full(*, num_waiting: int, retry_after_s: float) -> StatusError:
+    """RESOURCE_EXHAUSTED with the time after which a place is likely to be free."""
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromNanoseconds(round(retry_after_s * 1e9))
+    return StatusError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Reason.QUEUE_FULL,
+        f"{num_waiting} requests are waiting already; try again in {retry_after_s:.2f} s",
+        details=[retry],
+    )
+
+
+def deadline_exceeded(stage: str) -> StatusError:
+    """DEADLINE_EXCEEDED: the caller's time was over before this stage began."""
+    return StatusError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        Reason.DEADLINE_EXCEEDED,
+        f"the deadline passed before {stage}; allow more time or ask for fewer candidates",
+        metadata={"stage": stage},
+    )
+
+
+def shutting_down() -> StatusError:
+    """UNAVAILABLE: the server is stopping; another replica, or a restart, will answer."""
+    return StatusError(
+        grpc.StatusCode.UNAVAILABLE,
+        Reason.SHUTTING_DOWN,
+        "the server is shutting down; try again, or another replica",
+    )
+
+
+def internal(error_id: str) -> StatusError:
+    """INTERNAL: nothing of the cause is told but the id under which the log has it."""
+    return StatusError(
+        grpc.StatusCode.INTERNAL,
+        Reason.INTERNAL,
+        f"an unexpected error; the server's log has it under {error_id}",
+        metadata={"error_id": error_id},
+    )
+
+
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,165 @@
+"""Nouns in, messages out, and back: the one place where service and client agree on the wire.
+
+Every noun that crosses comes back equal: floats travel as doubles, times to the microsecond.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from datetime import UTC
+
+from embedders.items import Interaction, Modality
+from embedders.vectors import Space
+from ranker.answers import Answer, ServerInfo, Timings, TitledItem
+from ranker.limits import ServiceLimits
+from ranker.pb import ranker_pb2 as pb
+from ranker.ranking import RankedItem, Status
+from ranker.serving import ServingInfo
+
+TO_MODALITY = {
+    Modality.AUDIO: pb.MODALITY_AUDIO,
+    Modality.GRAPH: pb.MODALITY_GRAPH,
+    Modality.IMAGE: pb.MODALITY_IMAGE,
+    Modality.TEXT: pb.MODALITY_TEXT,
+}
+FROM_MODALITY = {value: modality for modality, value in TO_MODALITY.items()}
+TO_STATUS = {
+    Status.OK: pb.ITEM_STATUS_OK,
+    Status.UNKNOWN_ITEM: pb.ITEM_STATUS_UNKNOWN_ITEM,
+    Status.MISSING_VECTORS: pb.ITEM_STATUS_MISSING_VECTORS,
+}
+FROM_STATUS = {value: status for status, value in TO_STATUS.items()}
+LIMIT_NAMES = tuple(limit.name for limit in fields(ServiceLimits))
+
+
+def to_user(*, user_id: str | None, history: Sequence[Interaction] | None) -> pb.User:
+    """Exactly one of a stored user's id and a history, oldest first.
+
+    Raises:
+        ValueError: both, or neither.
+    """
+    if (user_id is None) == (history is None):
+        raise ValueError("give either user_id or history: whose next item is sought?")
+    if history is None:
+        return pb.User(user_id=user_id)
+    return pb.User(history=pb.History(interactions=map(_to_interaction, history)))
+
+
+def from_history(message: pb.History) -> tuple[Interaction, ...]:
+    """Oldest first; the position counts where the time is not known.
+
+    Raises:
+        ValueError: a time outside the years 1 to 9999.
+    """
+    return tuple(
+        Interaction(
+            item_id=event.item_id,
+            behavior=event.behavior,
+            timestamp=event.timestamp.ToDatetime(UTC) if event.HasField("timestamp") else None,
+            position=None if event.HasField("timestamp") else position,
+        )
+        for position, event in enumerate(message.interactions)
+    )
+
+
+def to_ranked_item(item: RankedItem, *, title: str) -> pb.RankedItem:
+    """One item of an answer."""
+    return pb.RankedItem(
+        item_id=item.item_id,
+        rank=item.rank,
+        score=item.score,
+        logit=item.logit,
+        status=TO_STATUS[item.status],
+        retrieval_rank=item.retrieval_rank,
+        retrieval_score=item.retrieval_score,
+        present=[TO_MODALITY[modality] for modality in item.present],
+        title=title,
+    )
+
+
+def from_answer(message: pb.RerankResponse | pb.RecommendResponse) -> Answer:
+    """An answer as the client's noun."""
+    timings = message.timings
+    return Answer(
+        items=tuple(map(_from_ranked_item, message.items)),
+        generation_id=message.generation_id,
+        judged_by=message.judged_by,
+        request_id=message.request_id,
+        timings=Timings(
+            queue_ms=timings.queue_ms,
+            retrieve_ms=timings.retrieve_ms,
+            rerank_ms=timings.rerank_ms,
+            total_ms=timings.total_ms,
+        ),
+    )
+
+
+def to_info(info: ServingInfo, limits: ServiceLimits) -> pb.GetInfoResponse:
+    """A generation's facts and the limits of one request."""
+    message = pb.GetInfoResponse(
+        generation_id=info.generation_id,
+        model=info.model,
+        num_items=info.num_items,
+        spaces=map(_to_space, info.spaces),
+        limits=pb.GetInfoResponse.Limits(**{name: getattr(limits, name) for name in LIMIT_NAMES}),
+    )
+    message.as_of.FromDatetime(info.as_of)
+    return message
+
+
+def from_info(message: pb.GetInfoResponse) -> ServerInfo:
+    """The facts as the client's noun."""
+    return ServerInfo(
+        generation_id=message.generation_id,
+        model=message.model,
+        num_items=message.num_items,
+        spaces=tuple(_from_spaces(message.spaces)),
+        as_of=message.as_of.ToDatetime(UTC),
+        limits=ServiceLimits(**{name: getattr(message.limits, name) for name in LIMIT_NAMES}),
+    )
+
+
+def _to_interaction(event: Interaction) -> pb.Interaction:
+    message = pb.Interaction(item_id=event.item_id, behavior=event.behavior)
+    if event.timestamp is not None:
+        message.timestamp.FromDatetime(event.timestamp)
+    return message
+
+
+def _from_ranked_item(message: pb.RankedItem) -> TitledItem:
+    return TitledItem(
+        item_id=message.item_id,
+        rank=message.rank,
+        score=message.score,
+        logit=message.logit,
+        status=FROM_STATUS[message.status],
+        retrieval_rank=message.retrieval_rank,
+        retrieval_score=message.retrieval_score,
+        present=tuple(FROM_MODALITY[value] for value in message.present),
+        title=message.title,
+    )
+
+
+def _to_space(space: Space) -> pb.GetInfoResponse.Space:
+    return pb.GetInfoResponse.Space(
+        modality=(
+            pb.MODALITY_UNSPECIFIED if space.modality is None else TO_MODALITY[space.modality]
+        ),
+        space_id=space.space_id,
+        dim=space.dim,
+        encoder=space.encoder,
+        revision=space.revision,
+        preprocessing=space.preprocessing,
+        is_normalized=space.is_normalized,
+    )
+
+
+def _from_spaces(messages: Iterable[pb.GetInfoResponse.Space]) -> Iterable[Space]:
+    for message in messages:
+        yield Space(
+            modality=FROM_MODALITY.get(message.modality),
+            encoder=message.encoder,
+            revision=message.revision,
+            dim=message.dim,
+            preprocessing=message.preprocessing,
+            is_normalized=message.is_normalized,
+        )
