@@ -1,0 +1,171 @@
+"""Items in, their sounds' vectors by any Hugging Face audio model out.
+
+CLAP answers by its audio features, which share a space with its text; others by their trained
+pooling layer, else by the mean over time (of Whisper's encoder, without the padding).
+
+A sound longer than the model's window is cut into equal windows whose unit vectors are averaged:
+left to itself CLAP takes a random crop and AST drops the rest. Each window is prepared alone and
+only windows of equal shape run together, since padding would change the answers of models that
+normalize over time (Wav2Vec2).
+
+Shape legend: N items, T time steps, D dimensions.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders import torchaudio_cpu
+from embedders.base import Embedder
+from embedders.checkpoint import load_encoder, quiet, resolve
+from embedders.items import Item, Modality
+from embedders.media import file_digest
+from embedders.vectors import Space, normalize
+from embedders.waveform import LIMIT_S, read_waveform
+
+torchaudio_cpu.load()
+
+import torch  # noqa: E402
+from transformers import AutoFeatureExtractor, AutoModel  # noqa: E402
+
+SHORTEST_S = 0.1  # less than the receptive field of common models gives no output step
+WINDOW_S = 30.0  # where the extractor states no limit of its own
+
+Prepared = dict[str, NDArray[Any]]
+
+
+class AutoAudioEmbedder(Embedder):
+    """Sound vectors by `AutoModel`."""
+
+    def __init__(
+        self,
+        *,
+        model: str | Path,
+        revision: str | None = None,
+        batch_size: int = 8,
+        trust_remote_code: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        """Load the model and its feature extractor.
+
+        Args:
+            model: A folder or a hub id.
+            revision: The hub's commit; none for a folder.
+            batch_size: How many windows run at once; no matter for the result.
+            trust_remote_code: Run code that comes with a hub model.
+            device: Where to run, as torch names it.
+
+        Raises:
+            ValueError: the model is not pinned or lacks weights.
+        """
+        checkpoint = resolve(model, revision=revision)
+        self._encoder = load_encoder(
+            checkpoint, AutoModel, device=device, trust_remote_code=trust_remote_code
+        )
+        with quiet():
+            self._extractor = AutoFeatureExtractor.from_pretrained(
+                checkpoint.source, trust_remote_code=trust_remote_code, **checkpoint.options
+            )
+        self._device = device
+        self._batch_size = batch_size
+        self._rate = int(self._extractor.sampling_rate)
+        self._window = _window_samples(self._extractor, self._rate)
+        # A sound, not silence: an extractor that normalizes would divide by zero.
+        tone = np.sin(np.arange(self._rate, dtype=np.float32))
+        self.space = Space(
+            modality=Modality.AUDIO,
+            encoder=checkpoint.name,
+            revision=checkpoint.revision,
+            dim=self._run([self._prepare(tone[: self._window])]).shape[1],
+            preprocessing=(
+                f"mono {self._rate} Hz, the middle {LIMIT_S} s; "
+                f"{type(self._extractor).__name__}; equal windows of at most {self._window} "
+                "samples, unit vectors averaged"
+            ),
+        )
+
+    def fingerprint(self, item: Item) -> str | None:
+        """The sha256 of the sound's file."""
+        return None if item.audio_path is None else file_digest(item.audio_path)
+
+    def load(self, item: Item) -> list[Prepared]:
+        """The sound's windows as the model's inputs."""
+        assert item.audio_path is not None, "load follows a fingerprint"
+        samples = read_waveform(item.audio_path, rate=self._rate, shortest_s=SHORTEST_S)
+        num_windows = math.ceil(len(samples) / self._window)
+        length = len(samples) // num_windows
+        return [
+            self._prepare(samples[start * length : (start + 1) * length])
+            for start in range(num_windows)
+        ]
+
+    def encode(self, contents: Sequence[list[Prepared]]) -> NDArray[np.float32]:
+        """Windows of sounds -> unit vectors [N, D]."""
+        vectors_ND = np.zeros((len(contents), self.space.dim), dtype=np.float32)
+        groups: defaultdict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
+        for row, windows in enumerate(contents):
+            for index, window in enumerate(windows):
+                shape = tuple(array.shape for array in window.values())
+                groups[shape].append((row, index))
+        for places in groups.values():
+            for start in range(0, len(places), self._batch_size):
+                batch = places[start : start + self._batch_size]
+                window_vectors = self._run([contents[row][index] for row, index in batch])
+                rows = [row for row, _ in batch]
+                np.add.at(vectors_ND, rows, normalize(window_vectors))
+        return normalize(vectors_ND)
+
+    def _prepare(self, samples: NDArray[np.float32]) -> Prepared:
+        # Whisper pads to its window and tells where only when asked.
+        options = {"return_attention_mask": True} if hasattr(self._extractor, "n_samples") else {}
+        features = self._extractor(
+            samples, sampling_rate=self._rate, return_tensors="np", **options
+        )
+        return {name: np.asarray(array)[0] for name, array in features.items()}
+
+    @torch.inference_mode()
+    def _run(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        inputs = {
+            name: torch.from_numpy(np.stack([window[name] for window in batch])).to(self._device)
+            for name in batch[0]
+        }
+        model = self._encoder.model
+        if callable(features := getattr(model, "get_audio_features", None)):
+            pooled_ND = features(**inputs).pooler_output
+        else:
+            output = model(**inputs)
+            pooled_ND = output.get("pooler_output") if self._encoder.has_pooler else None
+            if pooled_ND is None:
+                pooled_ND = mean_over_time(output.last_hidden_state, inputs.get("attention_mask"))
+        return np.asarray(pooled_ND.float().cpu().numpy(), dtype=np.float32)
+
+
+def mean_over_time(hidden_NTD: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean of the steps that saw sound, [N, D].
+
+    Args:
+        hidden_NTD: The encoder's output.
+        mask: 1 where the input is sound, 0 at padding; at the input's rate, a multiple of the
+            output's. None where nothing was padded.
+    """
+    if mask is None:
+        return hidden_NTD.mean(dim=1)
+    num_steps = hidden_NTD.shape[1]
+    weights_NT1 = mask[:, :: mask.shape[1] // num_steps][:, :num_steps, None].to(hidden_NTD.dtype)
+    return (hidden_NTD * weights_NT1).sum(dim=1) / weights_NT1.sum(dim=1)
+
+
+def _window_samples(extractor: Any, rate: int) -> int:
+    """The longest sound that an extractor takes whole, in samples."""
+    for name in ("nb_max_samples", "n_samples"):  # CLAP, Whisper
+        if (limit := getattr(extractor, name, None)) is not None:
+            return int(limit)
+    num_frames = getattr(extractor, "max_length", None)
+    if num_frames is not None and hasattr(extractor, "num_mel_bins"):  # AST: frames of 10 ms
+        return int(num_frames) * rate // 100
+    return int(WINDOW_S * rate)
