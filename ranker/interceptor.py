@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Behavior = Callable[[Any, Any], Awaitable[Any]]
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # stubs only
+class StatusInterceptor(grpc.aio.ServerInterceptor):
     """Stands before the methods of the ranker's service; health and reflection pass by."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -86,11 +86,11 @@ def _status_of(error: Exception, *, method: str, request: Any) -> statuses.Statu
         case statuses.StatusError():
             return error
         case ValueError():
-            log.warning("%s %s: %s", method, request.request_id, error)
+            log.warning("%s %s: refused", method, request.request_id, exc_info=error)
             return statuses.refused(error)
         case _:
             error_id = uuid.uuid4().hex[:12]
-            log.error("%s %s: error %s", method, request, error_id, exc_info=error)
+            log.error("%s %s: error %s", method, request.request_id, error_id, exc_info=error)
             return statuses.internal(error_id)
 
 

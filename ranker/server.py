@@ -56,7 +56,8 @@ class RankerServer:
         self._service = service
         self._server = server
         self._watchman = watchman
-        self._metrics = metrics
+        self.metrics = metrics
+        self.loop = asyncio.get_running_loop()
         self.host = ""
         self.port = 0
         self.metrics_port: int | None = None
@@ -85,7 +86,7 @@ class RankerServer:
         self.host, self.port = config.host, _bind(self._server, config)
         try:
             if config.metrics_port is not None:
-                self.metrics_port = _serve_metrics(self._metrics, config)
+                self.metrics_port = _serve_metrics(self.metrics, config)
             await self._server.start()
             for name in ("", SERVICE_NAME):
                 await self._watchman.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -101,7 +102,7 @@ class RankerServer:
         await self._watchman.enter_graceful_shutdown()
         await self._server.stop(grace_s)
         await self._service.close()
-        await asyncio.to_thread(self._metrics.close)
+        await asyncio.to_thread(self.metrics.close)
 
 
 async def serve(
@@ -126,8 +127,8 @@ async def serve(
             ("grpc.max_receive_message_length", limits.message_bytes),
         ],
     )
-    watchman: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # stubs only
-    pb_grpc.add_RankerServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    watchman: Any = health.aio.HealthServicer()
+    pb_grpc.add_RankerServiceServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(watchman, server)
     if config.reflection:
         reflection.enable_server_reflection(

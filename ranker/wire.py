@@ -3,13 +3,14 @@
 Every noun that crosses comes back equal: floats travel as doubles, times to the microsecond.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC
+from typing import TypeVar
 
 from embedders.items import Interaction, Modality
 from embedders.vectors import Space
-from ranker.answers import Answer, ServerInfo, Timings, TitledItem
+from ranker.answers import Answer, RankerError, ServerInfo, Timings, TitledItem
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.ranking import RankedItem, Status
@@ -21,13 +22,14 @@ TO_MODALITY = {
     Modality.IMAGE: pb.MODALITY_IMAGE,
     Modality.TEXT: pb.MODALITY_TEXT,
 }
-FROM_MODALITY = {value: modality for modality, value in TO_MODALITY.items()}
+FROM_MODALITY: dict[int, Modality] = {value: modality for modality, value in TO_MODALITY.items()}
 TO_STATUS = {
     Status.OK: pb.ITEM_STATUS_OK,
     Status.UNKNOWN_ITEM: pb.ITEM_STATUS_UNKNOWN_ITEM,
     Status.MISSING_VECTORS: pb.ITEM_STATUS_MISSING_VECTORS,
 }
-FROM_STATUS = {value: status for status, value in TO_STATUS.items()}
+FROM_STATUS: dict[int, Status] = {value: status for status, value in TO_STATUS.items()}
+Noun = TypeVar("Noun")
 LIMIT_NAMES = tuple(limit.name for limit in fields(ServiceLimits))
 
 
@@ -131,12 +133,22 @@ def _from_ranked_item(message: pb.RankedItem) -> TitledItem:
         rank=message.rank,
         score=message.score,
         logit=message.logit,
-        status=FROM_STATUS[message.status],
+        status=_known(FROM_STATUS, message.status),
         retrieval_rank=message.retrieval_rank,
         retrieval_score=message.retrieval_score,
-        present=tuple(FROM_MODALITY[value] for value in message.present),
+        present=tuple(_known(FROM_MODALITY, value) for value in message.present),
         title=message.title,
     )
+
+
+def _known(table: Mapping[int, Noun], value: int) -> Noun:
+    if value not in table:
+        raise RankerError(
+            f"the server sent a value ({value}) that this client does not know: update the client",
+            code="UNIMPLEMENTED",
+            reason="UNKNOWN_VALUE",
+        )
+    return table[value]
 
 
 def _to_space(space: Space) -> pb.GetInfoResponse.Space:

@@ -1,0 +1,27 @@
+"""Limits and ports that make no sense are refused where they are written down."""
+
+import pytest
+
+from ranker.limits import ServerConfig, ServiceLimits
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"workers": 0}, "limits.workers must be at least 1, got 0"),
+        ({"queue": -1}, "limits.queue must be at least 0, got -1"),
+        ({"candidates": 50}, "limits.default_candidates is 100, beyond limits.candidates = 50"),
+        ({"top_k": 5}, "limits.default_top_k is 10, beyond limits.top_k = 5"),
+    ],
+)
+def test_a_limit_that_makes_no_sense_is_refused(limits: dict[str, int], told: str) -> None:
+    with pytest.raises(ValueError, match="limits") as refused:
+        ServiceLimits(**limits)
+    assert str(refused.value) == told
+
+
+@pytest.mark.parametrize("name", ["port", "metrics_port"])
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_is_within_its_range(name: str, port: int) -> None:
+    with pytest.raises(ValueError, match=f"server.{name} must be between 0 and 65535, got {port}"):
+        ServerConfig(**{name: port})  # type: ignore[arg-type]
