@@ -28,7 +28,11 @@ class ServingInfo:
 
 
 class Serving(Protocol):
-    """One generation, loaded and checked. Its methods may be called from several threads."""
+    """One generation, loaded and checked. Its methods may be called from several threads.
+
+    A query names a stored user (`user_id`, and `history` is None) or brings a history, which is
+    empty for a user of whom nothing is known. A ValueError reaches the caller word for word.
+    """
 
     @property
     def info(self) -> ServingInfo: ...
@@ -43,7 +47,10 @@ class Serving(Protocol):
         """At most `limit` candidates, best first."""
 
     def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
-        """The known ones among `item_ids` as candidates, in the retriever's order."""
+        """The known ones among `item_ids` as candidates, in the retriever's order.
+
+        None is left out for having been seen: whoever brings the items has decided that.
+        """
 
     def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Ranking:
         """The final order of these candidates."""

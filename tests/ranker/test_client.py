@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,7 +27,7 @@ from retrieval.candidates import Candidate, Query
 from tests.ranker.serving_world import BEST_FIRST, TITLES, TableServing
 
 LIMITS = ServiceLimits(candidates=10, queue=0, default_candidates=5, default_top_k=3)
-RERANK = "/sommelier.ranker.v1.RankerService/Rerank"
+REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 10.0
 VIEWED = Interaction(
     item_id="b", behavior="view", timestamp=datetime(2026, 5, 6, 7, 8, 9, 123456, UTC)
@@ -316,3 +317,28 @@ print(json.dumps(sorted(loaded - set(sys.stdlib_module_names))))
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     known = {"embedders", "google", "grpc", "grpc_status", "numpy", "ranker", "retrieval"}
     assert set(json.loads(run.stdout)) <= known
+
+
+def test_the_first_answer_of_the_documentation_runs_as_it_stands(
+    server: RankerServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (REPOSITORY / "docs" / "service.md").read_text()
+    example = page.split("```python\n")[1].split("```")[0]
+    assert len(example.strip().splitlines()) <= 10
+    assert "127.0.0.1:50051" in example
+    exec(example.replace("127.0.0.1:50051", server.address), {})
+    assert capsys.readouterr().out.splitlines() == [
+        f"1 The c {1 / 3} ok",
+        "2 The b 0.2 ok",
+        "1 The e",
+        "2 The c",
+        "3 The d",
+    ]
+
+
+def test_the_documentation_lists_every_reason_and_every_limit() -> None:
+    page = (REPOSITORY / "docs" / "service.md").read_text()
+    assert [reason for reason in statuses.Reason if f"| {reason} |" not in page] == []
+    for limit in fields(ServiceLimits):
+        default = "4 MiB" if limit.name == "message_bytes" else limit.default
+        assert f"| `{limit.name}` | {default} |" in page
