@@ -1,15 +1,24 @@
 """The contracts of retrieval: an index searches one space, a query encoder speaks it.
 
-Shape legend: Q queries, N items, D dimensions, K results.
+Shape legend: Q queries, N items, M modalities, D dimensions, K results.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embedders.items import Modality
+from retrieval.candidates import Query
+
+REPAIR = "run `sommelier index` to build it again"
+
+
+class UnusableIndex(ValueError):
+    """An index on disk is missing, damaged or of another space; the message says what to run."""
 
 
 class Index(ABC):
@@ -31,7 +40,11 @@ class Index(ABC):
     ) -> list[list[tuple[str, float]]]:
         """For each query at most `limit` (item id, score) pairs, best first, ties by item id.
 
-        Fewer are returned where the index holds fewer; never a placeholder.
+        Fewer are returned where the index holds fewer; never a placeholder. Equal vectors score
+        equally, bit by bit, wherever they lie.
+
+        Raises:
+            ValueError: a wrong dimension, a value that is not finite, or a limit below 1.
         """
 
     @abstractmethod
@@ -44,8 +57,25 @@ class Index(ABC):
         """The index that `save` wrote.
 
         Raises:
-            ValueError: the file is missing or damaged; the message says how to rebuild it.
+            UnusableIndex: the file is missing or damaged; the message says how to rebuild it.
         """
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+
+class QueryEncoder(ABC):
+    """Turns a query into unit vectors, one for each modality in which something is known of it."""
+
+    weights: Mapping[Modality, float]
+    """How much each modality's cosine counts in a candidate's score."""
+
+    @abstractmethod
+    def encode(self, query: Query) -> dict[Modality, NDArray[np.float32]]:
+        """The query's unit vector in each space; a modality without any evidence is left out.
+
+        An empty answer means that nothing is known: the caller falls back to popularity.
+
+        Raises:
+            ValueError: the query's history is None, for only its caller can look it up.
+        """
