@@ -82,15 +82,17 @@ def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _status_of(error: Exception, *, method: str, request: Any) -> statuses.StatusError:
+    # Quoted in the log: a caller's text must not be able to write lines of its own there.
+    request_id = getattr(request, "request_id", "")  # GetInfo has none
     match error:
         case statuses.StatusError():
             return error
         case ValueError():
-            log.warning("%s %s: refused", method, request.request_id, exc_info=error)
+            log.warning("%s %r: refused", method, request_id, exc_info=error)
             return statuses.refused(error)
         case _:
             error_id = uuid.uuid4().hex[:12]
-            log.error("%s %s: error %s", method, request.request_id, error_id, exc_info=error)
+            log.error("%s %r: error %s", method, request_id, error_id, exc_info=error)
             return statuses.internal(error_id)
 
 

@@ -35,9 +35,12 @@ class TableServing:
         self.entered = threading.Semaphore(0)
         self.reranked: list[Query] = []
         self.error: Exception | None = None
+        self.info_error: Exception | None = None
 
     @property
     def info(self) -> ServingInfo:
+        if self.info_error is not None:
+            raise self.info_error
         return ServingInfo(
             generation_id=self._generation_id,
             model="TableForCausalLM",

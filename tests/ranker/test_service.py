@@ -441,6 +441,23 @@ def test_an_unexpected_error_shows_an_id_and_nothing_else(
     assert stub.Rerank(rerank("a"), timeout=PATIENCE_S).items
 
 
+def test_info_that_fails_is_as_discreet(stub: Any, serving: TableServing) -> None:
+    serving.info_error = KeyError("/secret/path")
+    error = failure(stub.GetInfo, pb.GetInfoRequest())
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert reason(error) == "INTERNAL"
+
+
+def test_a_request_id_cannot_write_lines_of_its_own_into_the_log(
+    stub: Any, serving: TableServing, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving.error = KeyError("x")
+    failure(stub.Rerank, rerank("a", request_id="r\nroot: hacked"))
+    messages = [record.getMessage() for record in caplog.records if "hacked" in record.getMessage()]
+    assert len(messages) == 1
+    assert "\n" not in messages[0]
+
+
 @pytest.mark.parametrize("num_workers", [1, 4])
 def test_twenty_callers_at_once_get_the_answer_that_one_gets(num_workers: int) -> None:
     limits = ServiceLimits(workers=num_workers)

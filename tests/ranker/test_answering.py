@@ -1,0 +1,81 @@
+"""One request's blocking work, without any server around it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from ranker.answering import Plan, Stopwatch, carry_out
+from ranker.ranking import Ranking, Status
+from ranker.statuses import Reason, StatusError
+from ranker.workers import Job
+from retrieval.candidates import Candidate, Query
+from tests.ranker.serving_world import TableServing
+
+
+class Forgetful(TableServing):
+    """Cannot rank `c`, and says so at the head of its ranking."""
+
+    def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Ranking:
+        ranking = super().rerank(query, candidates)
+        unranked = [
+            replace(item, rank=0, status=Status.UNKNOWN_ITEM)
+            for item in ranking.items
+            if item.item_id == "c"
+        ]
+        others = [item for item in ranking.items if item.item_id != "c"]
+        return replace(ranking, items=(*unranked, *others))
+
+
+def plan(serving: TableServing, *asked: str, user_id: str = "ada", top_k: int = 9) -> Plan:
+    query = Query(user_id=user_id)
+    return Plan(
+        method="Rerank",
+        serving=serving,
+        query=query,
+        find=lambda: serving.score(query, asked),
+        asked=asked,
+        top_k=top_k,
+    )
+
+
+def test_whatever_could_not_be_ranked_comes_last_by_id() -> None:
+    outcome = carry_out(plan(Forgetful(), "c", "zz", "b", "aa", "a"), Job(), Stopwatch())
+    assert [(item.item_id, item.rank) for item, _ in outcome.items] == [
+        ("b", 2),
+        ("a", 3),
+        ("aa", 0),
+        ("c", 0),
+        ("zz", 0),
+    ]
+    assert [title for _, title in outcome.items] == ["The b", "The a", "", "The c", ""]
+    assert outcome.num_candidates == 3
+
+
+def test_the_cut_takes_ranked_items_first() -> None:
+    outcome = carry_out(plan(TableServing(), "aa", "b", "a", top_k=2), Job(), Stopwatch())
+    assert [item.item_id for item, _ in outcome.items] == ["b", "a"]
+
+
+def test_an_unknown_user_is_refused_before_any_candidate_is_looked_for() -> None:
+    serving = TableServing()
+    with pytest.raises(StatusError) as refused:
+        carry_out(plan(serving, "a", user_id="bob"), Job(), Stopwatch())
+    assert refused.value.reason is Reason.UNKNOWN_USER
+    assert not serving.entered.acquire(blocking=False)
+
+
+def test_reranking_does_not_begin_after_the_deadline() -> None:
+    serving = TableServing()
+    with pytest.raises(StatusError) as refused:
+        carry_out(plan(serving, "a"), Job(0), Stopwatch())
+    assert refused.value.reason is Reason.DEADLINE_EXCEEDED
+    assert refused.value.message.startswith("the deadline passed before reranking")
+    assert serving.reranked == []
+
+
+def test_every_stage_is_timed() -> None:
+    watch = Stopwatch()
+    carry_out(plan(TableServing(), "a"), Job(), watch)
+    assert set(watch.seconds) == {"queue", "retrieve", "rerank"}
+    assert all(seconds > 0 for seconds in watch.seconds.values())
