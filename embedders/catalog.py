@@ -1,0 +1,354 @@
+"""A catalog folder in, its items (streamed), interactions (one table) and bad rows out.
+
+The folder's format is in docs/catalog.md. Items come in the order of their ids; interactions by
+user, time, position, item, so that a user's events are one run of rows, oldest first. A row that
+cannot be used is set aside with its reason, never repaired and never fatal.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from embedders import tables
+from embedders.columns import EVENT_FIELDS, ITEM_FIELDS, CatalogError, Columns, text_of
+from embedders.items import EPOCH, Item, Modality, Reject
+
+__all__ = ["INTERACTIONS_SCHEMA", "Catalog", "CatalogError", "Columns", "read"]
+
+INTERACTIONS_SCHEMA = pa.schema(
+    {
+        "user_id": pa.string(),
+        "item_id": pa.string(),
+        "behavior": pa.string(),
+        "weight": pa.float32(),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+        "position": pa.int32(),
+        "split": pa.string(),
+    }
+)
+SPLITS = ("train", "valid", "test")
+BATCH_ROWS = 2048  # items held at once while they stream
+NAMED_REJECTS = 100  # of one fault; the rest is counted, as one mistake can spoil every row
+
+LAYOUT = "items.{parquet,csv,jsonl}, optional interactions.{...}, vectors/ and media/"
+NO_TIME = "is not a time such as 2024-05-31T18:00:00Z"
+# Lexical on purpose: a link that the folder's owner put there may lead out, a row's text may not.
+ESCAPES = r"(^[/\\~]|^[A-Za-z]:|://|(^|[/\\])\.\.([/\\]|$))"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Catalog:
+    """A catalog folder that was read and checked once; items are read again when asked for."""
+
+    folder: Path
+    interactions: pa.Table
+    """Of good items only, in INTERACTIONS_SCHEMA."""
+    rejects: tuple[Reject, ...]
+    """By file, then by row; of each fault the first 100 rows, then the number of the others."""
+    brought: Mapping[tuple[Modality, str], Path]
+    """(modality, encoder's name) -> the file of vectors."""
+    columns: Columns = field(default_factory=Columns)
+    good_items: pa.Table = field(repr=False)
+    """item_id and row of the items file: all that is held of the items."""
+
+    @property
+    def num_items(self) -> int:
+        """How many good items there are."""
+        return int(self.good_items.num_rows)
+
+    def items(self) -> Iterator[Item]:
+        """The good items by id, read from the file in batches.
+
+        Raises:
+            CatalogError: the file was removed or replaced since the catalog was read.
+        """
+        with tables.connect() as db:
+            table = tables.scan(db, _items_file(self.folder))
+            source, extra = _items_query(table, self.columns)
+            db.register("good_items", self.good_items)
+            db.execute(
+                f"SELECT * REPLACE ({_replaced()}) FROM ({source}) "
+                "JOIN good_items USING (row, item_id) ORDER BY item_id"
+            )
+            num_found = 0
+            for batch in db.to_arrow_reader(BATCH_ROWS):
+                num_found += batch.num_rows
+                for row in batch.to_pylist():
+                    yield _item(row, extra, self.folder)
+        if num_found != self.num_items:
+            raise CatalogError(f"{table.path} has changed since it was read: read it again")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the names, sizes and contents of all tables in the folder, media apart.
+
+        What an item's media hold is part of that item's own fingerprint (see `Embedder`).
+        """
+        whole = hashlib.sha256()
+        paths = [_items_file(self.folder), tables.find(self.folder, "interactions")]
+        for path in sorted([p for p in paths if p] + list(self.brought.values())):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            name = path.relative_to(self.folder).as_posix()
+            whole.update(f"{name}\0{path.stat().st_size}\0{digest}\n".encode())
+        return whole.hexdigest()
+
+
+def read(folder: Path, *, columns: Columns | None = None) -> Catalog:
+    """Check a catalog folder and read everything but the items themselves.
+
+    Args:
+        folder: As docs/catalog.md describes it.
+        columns: The names of the files' columns where they are not the canonical ones.
+
+    Raises:
+        CatalogError: the folder or its items file is missing or unreadable, or a column is absent.
+    """
+    folder = folder.absolute()
+    columns = columns or Columns()
+    items_file = _items_file(folder)
+    events_file = tables.find(folder, "interactions")
+    with tables.connect() as db:
+        rejects = _check_items(db, items_file, columns)
+        good_items = db.sql("SELECT item_id, row FROM good_items ORDER BY row").to_arrow_table()
+        events = INTERACTIONS_SCHEMA.empty_table()
+        if events_file:
+            rejects += _check_interactions(db, events_file, columns, items_file.name)
+            events = _good_interactions(db)
+    brought, unknown = _find_brought(folder)
+    return Catalog(
+        folder=folder,
+        interactions=events,
+        rejects=(*rejects, *unknown),
+        brought=brought,
+        columns=columns,
+        good_items=good_items,
+    )
+
+
+def _items_file(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise CatalogError(f"{folder} is not a folder; a catalog is one that holds {LAYOUT}")
+    path = tables.find(folder, "items")
+    if path is None:
+        raise CatalogError(f"{folder} has no items file; a catalog folder holds {LAYOUT}")
+    return path
+
+
+def _items_query(table: tables.Table, columns: Columns) -> tuple[str, list[str]]:
+    """The items as text, numbered by row, and the names of the further columns x0, x1, ..."""
+    used = {name for canonical in ITEM_FIELDS for name in columns.names(canonical)}
+    extra = [name for name in table.columns if name not in used]
+    texts = {canonical: _text(table, columns, canonical) for canonical in ITEM_FIELDS}
+    texts |= {f"x{i}": table.columns[name] for i, name in enumerate(extra)}
+    return _numbered(table, texts), extra
+
+
+def _text(table: tables.Table, columns: Columns, canonical: str) -> str:
+    return text_of(canonical, columns, table.columns, path=table.path)
+
+
+def _numbered(table: tables.Table, texts: Mapping[str, str]) -> str:
+    named = ", ".join(f"{text} AS {name}" for name, text in texts.items())
+    return (
+        f"SELECT row_number() OVER () AS row, {table.is_record} AS is_record, {named} "
+        f"FROM {table.relation}"
+    )
+
+
+def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) -> list[Reject]:
+    """Make the table good_items (item_id, row); what is wrong with the other rows."""
+    table = tables.scan(db, path)
+    source, _ = _items_query(table, columns)
+    fault, seen = _faults(
+        [
+            ("NOT is_record", "is not a JSON object", None),
+            ("item_id IS NULL", "has no item_id", None),
+            ("title IS NULL", "has no title", None),
+            ("moment(created_at) IS NULL", f"created_at {NO_TIME}", "created_at"),
+            ("moment(updated_at) IS NULL", f"updated_at {NO_TIME}", "updated_at"),
+        ]
+    )
+    db.execute(
+        f"CREATE TABLE items AS SELECT row, item_id, image_path, audio_path, "
+        f"{fault} AS fault, {seen} AS seen FROM ({source})"
+    )
+    db.execute(
+        "UPDATE items SET fault = 'repeats the item_id of an earlier row' WHERE row IN "
+        "(SELECT row FROM items WHERE fault IS NULL "
+        "QUALIFY row_number() OVER (PARTITION BY item_id ORDER BY row) > 1)"
+    )
+    db.execute("CREATE TABLE good_items AS SELECT item_id, row FROM items WHERE fault IS NULL")
+    lost_paths = " UNION ALL ".join(
+        f"SELECT row, item_id, '{name} leaves the catalog folder, so it is ignored', {_quoted(name)} "
+        f"FROM items WHERE fault IS NULL AND regexp_matches({name}, '{ESCAPES}')"
+        for name in ("image_path", "audio_path")
+    )
+    return _rejects(
+        db,
+        table,
+        f"SELECT row, item_id AS key, fault, seen FROM items WHERE fault IS NOT NULL "
+        f"UNION ALL {lost_paths}",
+    )
+
+
+def _check_interactions(
+    db: duckdb.DuckDBPyConnection, path: Path, columns: Columns, items_name: str
+) -> list[Reject]:
+    """Make the table good_events from rows about good items; what is wrong with the others."""
+    table = tables.scan(db, path)
+    texts = {canonical: _text(table, columns, canonical) for canonical in EVENT_FIELDS}
+    splits = ", ".join(map(repr, SPLITS))
+    fault, seen = _faults(
+        [
+            ("NOT is_record", "is not a JSON object", None),
+            ("user_id IS NULL", "has no user_id", None),
+            ("item_id IS NULL", "has no item_id", None),
+            ("behavior IS NULL", "has no behavior", None),
+            ("moment(timestamp) IS NULL", f"timestamp {NO_TIME}", "timestamp"),
+            (
+                "NOT coalesce(isfinite(TRY_CAST(weight AS FLOAT)), false)",
+                "weight is not a number",
+                "weight",
+            ),
+            (
+                "NOT coalesce(TRY_CAST(position AS INTEGER) >= 0, false)",
+                "position is not a whole number from 0",
+                "position",
+            ),
+            (f"split NOT IN ({splits})", f"split is none of {', '.join(SPLITS)}", "split"),
+        ]
+    )
+    db.execute(
+        f"CREATE TABLE events AS SELECT row, user_id, item_id, behavior, "
+        f"TRY_CAST(weight AS FLOAT) AS weight, moment(timestamp) AS timestamp, "
+        f"TRY_CAST(position AS INTEGER) AS position, split, {fault} AS fault, {seen} AS seen "
+        f"FROM ({_numbered(table, texts)})"
+    )
+    return _rejects(
+        db,
+        table,
+        "SELECT row, NULL AS key, fault, seen FROM events WHERE fault IS NOT NULL "
+        f"UNION ALL SELECT min(row), item_id, 'is no good item of {items_name}, so its "
+        "interactions are set aside', count(*) || ' rows' FROM events ANTI JOIN good_items "
+        "USING (item_id) WHERE fault IS NULL GROUP BY item_id",
+    )
+
+
+def _good_interactions(db: duckdb.DuckDBPyConnection) -> pa.Table:
+    table = db.sql(
+        f"SELECT {', '.join(INTERACTIONS_SCHEMA.names)} FROM events SEMI JOIN good_items "
+        "USING (item_id) WHERE fault IS NULL "
+        "ORDER BY user_id, timestamp NULLS FIRST, position NULLS FIRST, item_id, row"
+    ).to_arrow_table()
+    return table.cast(INTERACTIONS_SCHEMA)
+
+
+def _faults(checks: list[tuple[str, str, str | None]]) -> tuple[str, str]:
+    """SQL for the first fault that a row shows, and for the value seen there.
+
+    Args:
+        checks: (condition of the fault, its name, the column that must hold a value first).
+    """
+    conditions = [
+        f"{column} IS NOT NULL AND {condition}" if column else condition
+        for condition, _, column in checks
+    ]
+    faults = " ".join(
+        f"WHEN {condition} THEN '{fault}'"
+        for condition, (_, fault, _) in zip(conditions, checks, strict=True)
+    )
+    values = " ".join(
+        f"WHEN {condition} THEN {_quoted(column) if column else 'NULL'}"
+        for condition, (_, _, column) in zip(conditions, checks, strict=True)
+    )
+    return f"CASE {faults} END", f"CASE {values} END"
+
+
+def _quoted(column: str) -> str:
+    return f"concat(chr(39), left({column}, 80), chr(39))"
+
+
+def _rejects(db: duckdb.DuckDBPyConnection, table: tables.Table, query: str) -> list[Reject]:
+    """The rows (row, key, fault, seen) that a query finds, and those that CSV could not hold.
+
+    Sorted by row. Of each fault only the first are named; the others are counted.
+    """
+    source = table.path.stem
+    broken = tables.broken_rows(db)
+    named = db.execute(
+        f"SELECT row, key, fault, seen, row_number() OVER (PARTITION BY fault ORDER BY row) AS n, "
+        f"count(*) OVER (PARTITION BY fault) AS total FROM ({query}) "
+        f"QUALIFY n <= {NAMED_REJECTS} ORDER BY row, fault"
+    ).fetchall()
+    rows: list[tuple[int, Reject]] = []
+    totals: dict[str, int] = {}
+    for at, message in broken[:NAMED_REJECTS]:
+        reason = f"is not valid CSV: {message}"
+        rows.append((at, Reject(source=source, key=f"row {at}", reason=reason)))
+    if broken:
+        totals["is not valid CSV"] = len(broken)
+    for row, key, fault, seen, _, total in named:
+        at = tables.true_row(row, broken)
+        reason = fault if seen is None else f"{fault}: {seen}"
+        rows.append((at, Reject(source=source, key=key or f"row {at}", reason=reason)))
+        totals[fault] = total
+    rows.sort(key=lambda pair: pair[0])
+    return [reject for _, reject in rows] + [
+        Reject(source=source, key=f"{total - NAMED_REJECTS} further rows", reason=fault)
+        for fault, total in totals.items()
+        if total > NAMED_REJECTS
+    ]
+
+
+def _replaced() -> str:
+    """SQL that turns the items' texts into what `_item` takes: microseconds, paths that stay."""
+    times = [f"epoch_us(moment({name})) AS {name}" for name in ("created_at", "updated_at")]
+    paths = [
+        f"CASE WHEN NOT regexp_matches({name}, '{ESCAPES}') THEN {name} END AS {name}"
+        for name in ("image_path", "audio_path")
+    ]
+    return ", ".join(times + paths)
+
+
+def _find_brought(folder: Path) -> tuple[dict[tuple[Modality, str], Path], list[Reject]]:
+    brought, rejects = {}, []
+    for path in sorted((folder / "vectors").glob("*.parquet")):
+        modality, _, encoder = path.stem.partition("_")
+        if modality in list(Modality) and encoder:
+            brought[Modality(modality), encoder] = path
+        else:
+            kinds = ", ".join(Modality)
+            reason = f"is not named <modality>_<encoder>.parquet with a modality of {kinds}"
+            rejects.append(Reject(source="vectors", key=path.name, reason=reason))
+    return brought, rejects
+
+
+def _item(row: dict[str, Any], extra: list[str], folder: Path) -> Item:
+    attributes = {name: row[f"x{i}"] for i, name in enumerate(extra) if row[f"x{i}"] is not None}
+    return Item(
+        item_id=row["item_id"],
+        title=row["title"],
+        description=row["description"],
+        category=row["category"],
+        created_at=_moment(row["created_at"]),
+        updated_at=_moment(row["updated_at"]),
+        image_path=_inside(folder, row["image_path"]),
+        audio_path=_inside(folder, row["audio_path"]),
+        attributes=attributes,
+    )
+
+
+def _moment(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else EPOCH + timedelta(microseconds=microseconds)
+
+
+def _inside(folder: Path, path: str | None) -> Path | None:
+    return None if path is None else folder / path

@@ -1,0 +1,241 @@
+"""Vectors that the user brings: looked up, centered, scaled, and refused row by row."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedders.base import BadContent
+from embedders.brought import BroughtEmbedder
+from embedders.items import Item, Modality
+
+ROWS: list[tuple[Any, Any]] = [("a", [3.0, 4.0]), ("b", [0.0, 2.0]), ("c", [-1.0, 0.0])]
+
+
+def write(path: Path, rows: Sequence[tuple[Any, Any]], kind: pa.DataType | None = None) -> Path:
+    ids, vectors = zip(*rows, strict=True)
+    kind = kind or pa.list_(pa.float32())
+    table = pa.table({"item_id": pa.array(ids), "vector": pa.array(vectors, kind)})
+    pq.write_table(table, path)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "audio_ears.parquet"
+
+
+def embedder_of(path: Path, **options: Any) -> BroughtEmbedder:
+    return BroughtEmbedder(path, modality=Modality.AUDIO, name="ears", **options)
+
+
+def item(item_id: str) -> Item:
+    return Item(item_id=item_id, title="T")
+
+
+def test_vectors_are_looked_up_by_item_and_normalized(path: Path) -> None:
+    embedder = embedder_of(write(path, ROWS))
+
+    embeddings, rejects = embedder.embed([item("c"), item("a"), item("stranger")])
+
+    assert rejects == []
+    assert embeddings.item_ids == ["c", "a"]
+    np.testing.assert_allclose(embeddings.vectors_ND, [[-1, 0], [0.6, 0.8]], rtol=1e-6)
+
+
+def test_vectors_keep_their_length_where_that_is_wanted(path: Path) -> None:
+    embedder = embedder_of(write(path, [*ROWS, ("z", [0.0, 0.0])]), is_normalized=False)
+
+    embeddings, rejects = embedder.embed([item("a"), item("z")])
+
+    assert rejects == []
+    np.testing.assert_array_equal(embeddings.vectors_ND, [[3, 4], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.large_list(pa.float64()),
+        pa.list_(pa.float16()),
+        pa.list_(pa.int32()),
+        pa.list_(pa.float32(), 2),
+    ],
+    ids=str,
+)
+def test_any_list_of_numbers_will_do(path: Path, kind: pa.DataType) -> None:
+    rows = ROWS
+    if pa.types.is_float16(kind.value_type):
+        rows = [(item_id, list(np.array(vector, np.float16))) for item_id, vector in ROWS]
+
+    embeddings, _ = embedder_of(write(path, rows, kind)).embed([item("a")])
+
+    np.testing.assert_allclose(embeddings.vectors_ND, [[0.6, 0.8]], rtol=1e-6)
+
+
+def test_ids_may_be_numbers(path: Path) -> None:
+    embedder = embedder_of(write(path, [(7, [1.0, 0.0]), (8, [0.0, 1.0])]))
+
+    assert embedder.fingerprint(item("7")) is not None
+
+
+def test_bad_rows_are_rejected_one_by_one_and_the_most_frequent_length_wins(path: Path) -> None:
+    rows = [
+        *ROWS,
+        ("short", [1.0]),
+        ("absent", None),
+        ("nan", [float("nan"), 1.0]),
+        ("inf", [float("inf"), 1.0]),
+        ("hole", [None, 1.0]),
+        ("zero", [0.0, 0.0]),
+        ("twice", [1.0, 1.0]),
+        ("twice", [2.0, 1.0]),
+        (None, [1.0, 2.0]),
+    ]
+    embedder = embedder_of(write(path, rows))
+
+    embeddings, rejects = embedder.embed(
+        [item(i) for i in dict.fromkeys(row[0] for row in rows) if i]
+    )
+
+    assert embedder.space.dim == 2
+    assert embeddings.item_ids == ["a", "b", "c"]
+    not_finite = "its vector holds a value that is missing or not finite"
+    assert [(reject.key, reject.reason) for reject in rejects] == [
+        ("short", "its vector has 1 dimensions, expected 2"),
+        ("absent", "its vector has 0 dimensions, expected 2"),
+        ("nan", not_finite),
+        ("inf", not_finite),
+        ("hole", not_finite),
+        ("zero", "its vector is all zeros once prepared: it has no direction"),
+        ("twice", "has 2 vectors in the file: keep one"),
+    ]
+
+
+def test_a_declared_length_beats_the_most_frequent_one(path: Path) -> None:
+    embedder = embedder_of(write(path, [*ROWS, ("d", [1.0, 2.0, 2.0])]), dim=3)
+
+    assert embedder.space.dim == 3
+    assert embedder.embed([item("d")])[0].item_ids == ["d"]
+    with pytest.raises(BadContent, match="has 2 dimensions, expected 3"):
+        embedder.load(item("a"))
+
+
+def test_a_bad_row_does_not_move_the_mean(path: Path) -> None:
+    clean = embedder_of(write(path, ROWS), center=True).embed([item("a")])[0]
+    dirty = [*ROWS, ("nan", [float("nan"), 9.0]), ("long", [9.0, 9.0, 9.0])]
+
+    same = embedder_of(write(path, dirty), center=True).embed([item("a")])[0]
+
+    np.testing.assert_array_equal(clean.vectors_ND, same.vectors_ND)
+
+
+def test_centering_subtracts_the_mean_over_the_file(path: Path) -> None:
+    rows = [("a", [101.0, 1.0]), ("b", [99.0, 1.0]), ("c", [100.0, 2.0]), ("d", [100.0, 0.0])]
+
+    embeddings, _ = embedder_of(write(path, rows), center=True).embed([item(i) for i in "abcd"])
+
+    np.testing.assert_allclose(embeddings.vectors_ND, [[1, 0], [-1, 0], [0, 1], [0, -1]])
+
+
+def test_scaling_keeps_one_outlier_from_hiding_all_the_others(path: Path) -> None:
+    generator = np.random.default_rng(1)
+    matrix = generator.normal(0.2, 0.1, (200, 2))
+    matrix[:, 1] *= 1000
+    matrix[0, 0] = 7.9e13
+    rows = [(f"{n}", row.tolist()) for n, row in enumerate(matrix)]
+
+    embedder = embedder_of(write(path, rows), scale=True, is_normalized=False)
+    vectors_ND = embedder.embed([item(f"{n}") for n in range(200)])[0].vectors_ND
+
+    assert np.abs(vectors_ND).max() == 3
+    assert vectors_ND[0, 0] == 3
+    np.testing.assert_allclose(vectors_ND[1:].std(axis=0), [1, 1], atol=0.2)
+
+
+def test_scaling_leaves_constant_and_sparse_dimensions_usable(path: Path) -> None:
+    rows = [(f"{n}", [5.0, float(n == 0), float(n)]) for n in range(10)]
+
+    embedder = embedder_of(write(path, rows), scale=True, is_normalized=False)
+    vectors_ND = embedder.embed([item(f"{n}") for n in range(10)])[0].vectors_ND
+
+    assert not vectors_ND[:, 0].any()
+    assert vectors_ND[0, 1] == 3
+    assert not vectors_ND[1:, 1].any()
+
+
+def test_values_too_large_to_be_squared_still_have_a_direction(path: Path) -> None:
+    embeddings, rejects = embedder_of(write(path, [("a", [3e30, 4e30])])).embed([item("a")])
+
+    assert rejects == []
+    np.testing.assert_allclose(embeddings.vectors_ND, [[0.6, 0.8]], rtol=1e-6)
+
+
+def test_the_space_names_the_file_and_all_that_was_done(path: Path, tmp_path: Path) -> None:
+    first = embedder_of(write(path, ROWS)).space
+    again = embedder_of(write(tmp_path / "copy.parquet", ROWS)).space
+    other = embedder_of(write(tmp_path / "other.parquet", ROWS[:2])).space
+
+    assert (first.modality, first.encoder, len(first.revision)) == (Modality.AUDIO, "ears", 12)
+    assert first == again
+    assert first.revision != other.revision
+    options = [{}, {"center": True}, {"scale": True}, {"center": True, "scale": True}]
+    assert len({embedder_of(path, **each).space.space_id for each in options}) == 4
+
+
+def test_a_fingerprint_follows_the_values_of_its_own_row(path: Path, tmp_path: Path) -> None:
+    before = embedder_of(write(path, ROWS))
+    after = embedder_of(write(tmp_path / "b.parquet", [("a", [3.0, 4.5]), *ROWS[1:]]))
+
+    assert before.fingerprint(item("a")) != after.fingerprint(item("a"))
+    assert before.fingerprint(item("b")) == after.fingerprint(item("b"))
+    assert before.fingerprint(item("stranger")) is None
+
+
+def test_vectors_trained_on_events_say_their_cut(path: Path) -> None:
+    cut = datetime(2020, 1, 1, tzinfo=UTC)
+
+    assert embedder_of(write(path, ROWS), until=cut).until == cut
+    assert embedder_of(path).until is None
+
+
+def test_a_file_that_is_not_as_expected_is_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a parquet file with the columns item_id"):
+        embedder_of(tmp_path / "nowhere.parquet")
+    path.write_text("not parquet")
+    with pytest.raises(ValueError, match="expected a parquet file"):
+        embedder_of(path)
+    pq.write_table(pa.table({"item_id": ["a"], "values": [[1.0]]}), path)
+    with pytest.raises(ValueError, match="item_id and vector"):
+        embedder_of(path)
+    pq.write_table(pa.table({"item_id": ["a"], "vector": ["text"]}), path)
+    with pytest.raises(ValueError, match="a list of numbers"):
+        embedder_of(path)
+    with pytest.raises(ValueError, match=r"no vector of 5 finite values; its lengths are \[2\]"):
+        embedder_of(write(path, ROWS), dim=5)
+    with pytest.raises(ValueError, match="has no vectors"):
+        embedder_of(write(path, [("a", None)]))
+
+
+@pytest.mark.shared_data
+def test_movielens_brings_1807_trailers_and_its_outliers_are_tamed(shared_data: Path) -> None:
+    vectors = shared_data / "movielens/vectors"
+    ids = pq.read_table(vectors / "audio_ivector100.parquet")["item_id"].to_pylist()
+    trailers = [item(item_id) for item_id in ids]
+
+    audio = embedder_of(vectors / "audio_ivector100.parquet", center=True)
+    embeddings, rejects = audio.embed(trailers)
+    assert embeddings.vectors_ND.shape == (1807, 100)
+    assert rejects == []
+
+    image = BroughtEmbedder(
+        vectors / "image_avf.parquet", modality=Modality.IMAGE, name="avf", scale=True, center=True
+    )
+    embeddings, rejects = image.embed(trailers)
+    assert embeddings.vectors_ND.shape == (1807, 107)
+    assert rejects == []
+    assert (embeddings.vectors_ND**2).mean(axis=0).max() < 0.1  # no dimension owns the cosine
