@@ -48,7 +48,7 @@ class RankerClient:
         self._address = address
         self._timeout_s = calls.checked_timeout(timeout_s)
         self._channel = grpc.insecure_channel(address, options=calls.CHANNEL_OPTIONS)
-        self._stub = pb_grpc.RankerServiceStub(self._channel)
+        self._stub = pb_grpc.RankerServiceStub(self._channel)  # type: ignore[no-untyped-call, unused-ignore]
 
     def rerank(
         self,
@@ -154,7 +154,7 @@ class AsyncRankerClient:
         self._address = address
         self._timeout_s = calls.checked_timeout(timeout_s)
         self._channel = grpc.aio.insecure_channel(address, options=calls.CHANNEL_OPTIONS)
-        self._stub = pb_grpc.RankerServiceStub(self._channel)
+        self._stub = pb_grpc.RankerServiceStub(self._channel)  # type: ignore[no-untyped-call, unused-ignore]
 
     async def rerank(
         self,

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Behavior = Callable[[Any, Any], Awaitable[Any]]
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):
+class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg, unused-ignore]
     """Stands before the methods of the ranker's service; health and reflection pass by."""
 
     def __init__(self, metrics: Metrics) -> None:

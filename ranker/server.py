@@ -127,8 +127,8 @@ async def serve(
             ("grpc.max_receive_message_length", limits.message_bytes),
         ],
     )
-    watchman: Any = health.aio.HealthServicer()
-    pb_grpc.add_RankerServiceServicer_to_server(service, server)
+    watchman: Any = health.aio.HealthServicer()  # type: ignore[attr-defined, unused-ignore]
+    pb_grpc.add_RankerServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call, unused-ignore]
     health_pb2_grpc.add_HealthServicer_to_server(watchman, server)
     if config.reflection:
         reflection.enable_server_reflection(
