@@ -6,6 +6,7 @@ Rows go through Feast's providers, so that any online store that Feast knows wil
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from feast.repo_config import RepoConfig
 
 from embedders.items import Interaction
 from feature_repo import repo_config, views
+from feature_repo.atomic import exclusively
 from feature_repo.base import FeatureStore, Spaces, StoreError
 from feature_repo.histories import to_interactions
 from feature_repo.tables import HISTORY_COLUMNS, USER_HISTORY
 
 IDS_PER_READ = 5_000  # SQLite refuses more than 32,766 parameters
-# Each pair meets every row of its user before one is chosen, and a row holds four lists.
-PAIRS_PER_JOIN = 2_000
+# Each pair meets every row of its user before one is chosen, and a row holds four lists: more
+# pairs cost memory, fewer cost time, since every join reads all parts.
+PAIRS_PER_JOIN = 10_000
 
 
 class FeastStore(FeatureStore):
@@ -42,7 +45,8 @@ class FeastStore(FeatureStore):
 
     def apply(self, spaces: Spaces) -> list[str]:
         objects = views.build(self._root, spaces)
-        self._feast.apply(objects)
+        with self._registry_lock():
+            self._feast.apply(objects)
         self._views.clear()
         return [found.name for found in objects if isinstance(found, feast.FeatureView)]
 
@@ -51,9 +55,10 @@ class FeastStore(FeatureStore):
         self._feast._get_provider().ingest_df(applied, rows.to_pandas())
 
     def record(self, view: str, *, start: datetime, end: datetime) -> None:
-        self._feast.registry.apply_materialization(
-            self._view(view), self._feast.project, start, end
-        )
+        with self._registry_lock():
+            self._feast.registry.apply_materialization(
+                self._view(view), self._feast.project, start, end
+            )
 
     def read_online(self, view: str, ids: Sequence[str]) -> list[Mapping[str, Any] | None]:
         applied = self._view(view)
@@ -97,6 +102,10 @@ class FeastStore(FeatureStore):
             if row["item_ids"] is not None:
                 user_id, moment = pairs[row.pop("pair")]
                 yield (user_id, moment), to_interactions(user_id, **row)
+
+    def _registry_lock(self) -> AbstractContextManager[None]:
+        """Against a second writer: a registry in a file is read, changed and written whole."""
+        return exclusively(self._root / ".registry.lock")
 
     def _view(self, name: str) -> feast.FeatureView:
         if name not in self._views:

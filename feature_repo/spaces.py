@@ -32,7 +32,7 @@ def read(root: Path) -> dict[tuple[Entity, str], Space]:
             for entity, by_id in stored.items()
             for space_id, facts in by_id.items()
         }
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{path} is damaged ({error}); restore it from a backup, or delete it and embed again"
         ) from error

@@ -84,31 +84,38 @@ WITH timed AS (
         list(item_id ORDER BY nth) AS item_ids,
         list(behavior ORDER BY nth) AS behaviors,
         list(epoch_us(moment) ORDER BY nth) AS times,
-        list(weight ORDER BY nth) AS weights
+        list(weight ORDER BY nth) AS weights,
+        list(hash(item_id, behavior, moment, weight) ORDER BY nth) AS hashes
     FROM timed
     GROUP BY user_id
 ), moments AS (
-    SELECT user_id, moment AS event_timestamp, max(nth) AS nth FROM timed GROUP BY ALL
-), windows AS (
     SELECT
         user_id,
-        event_timestamp,
-        $created::TIMESTAMPTZ AS created,
-        item_ids[greatest(nth - $limit + 1, 1):nth] AS item_ids,
-        behaviors[greatest(nth - $limit + 1, 1):nth] AS behaviors,
-        times[greatest(nth - $limit + 1, 1):nth] AS times,
-        weights[greatest(nth - $limit + 1, 1):nth] AS weights
-    FROM moments JOIN logs USING (user_id)
+        moment AS event_timestamp,
+        max(nth) AS last,
+        greatest(max(nth) - $limit + 1, 1) AS first
+    FROM timed
+    GROUP BY user_id, moment
 ), hashed AS (
-    SELECT *, md5(struct_pack(item_ids, behaviors, times, weights)::VARCHAR) AS content_hash
-    FROM windows
+    SELECT moments.*, hash(hashes[first:last])::VARCHAR AS content_hash
+    FROM moments JOIN logs USING (user_id)
 ), stored AS (
     SELECT user_id, event_timestamp, arg_max(content_hash, created) AS content_hash
     FROM read_parquet($files)
     GROUP BY user_id, event_timestamp
+), changed AS (
+    -- Before the lists are cut: a second run over the same events copies none.
+    SELECT * FROM hashed ANTI JOIN stored USING (user_id, event_timestamp, content_hash)
 )
 SELECT
-    user_id, event_timestamp, created, content_hash, item_ids, behaviors, times, weights
-FROM hashed ANTI JOIN stored USING (user_id, event_timestamp, content_hash)
+    user_id,
+    event_timestamp,
+    $created::TIMESTAMPTZ AS created,
+    content_hash,
+    item_ids[first:last] AS item_ids,
+    behaviors[first:last] AS behaviors,
+    times[first:last] AS times,
+    weights[first:last] AS weights
+FROM changed JOIN logs USING (user_id)
 ORDER BY user_id, event_timestamp
 """

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+
+from feature_repo import repo_config
+from feature_repo.base import StoreError
+
+PRODUCTION = repo_config.EMBEDDED.with_name("production.yaml")
+
+
+def test_the_embedded_profile_lies_below_the_root(tmp_path: Path) -> None:
+    settings = repo_config.load(repo_config.EMBEDDED, root=tmp_path)
+    assert settings["registry"]["path"] == f"{tmp_path}/registry.db"
+    assert settings["online_store"]["path"] == f"{tmp_path}/online.db"
+    assert settings["project"] == "sommelier"
+
+
+def test_an_sqlite_address_is_anchored_too(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.yaml"
+    profile.write_text("registry: {path: 'sqlite:///data/r.db'}\nother: mydata/x\n")
+    settings = repo_config.load(profile, root=tmp_path)
+    assert settings == {"registry": {"path": f"sqlite:///{tmp_path}/r.db"}, "other": "mydata/x"}
+
+
+def test_a_variable_that_is_not_set_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS", "localhost:6379")
+    monkeypatch.delenv("POSTGRES_URL", raising=False)
+    with pytest.raises(StoreError, match="environment variables POSTGRES_URL; set them first"):
+        repo_config.load(PRODUCTION, root=tmp_path)
+
+
+def test_a_variable_that_is_set_is_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS", "localhost:6379")
+    monkeypatch.setenv("POSTGRES_URL", "postgresql+psycopg://me@localhost/feast")
+    settings = repo_config.load(PRODUCTION, root=tmp_path)
+    assert settings["registry"]["path"] == "postgresql+psycopg://me@localhost/feast"
+    assert settings["online_store"]["connection_string"] == "localhost:6379"
+
+
+def test_a_missing_or_empty_profile_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no Feast profile"):
+        repo_config.load(tmp_path / "none.yaml", root=tmp_path)
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("# nothing\n")
+    with pytest.raises(StoreError, match="holds no settings"):
+        repo_config.load(empty, root=tmp_path)
