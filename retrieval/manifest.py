@@ -1,0 +1,93 @@
+"""What a folder with an index holds, as one readable JSON file: written by `retrieval.build`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from embedders.items import Modality
+from embedders.vectors import Space
+from retrieval.base import REPAIR, UnusableIndex
+from retrieval.pooled import PoolingConfig
+
+FORMAT = 1
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The facts of one index; equal inputs give equal manifests."""
+
+    kind: str
+    """The kind of index, as `retrieval.registry` names it."""
+    spaces: tuple[Space, ...]
+    """One for each modality, by name."""
+    dim: int
+    num_items: int
+    """All items, those without any vector too."""
+    num_indexed: int
+    """Items with a vector in at least one space."""
+    num_users: int
+    """Users with a graph vector."""
+    as_of: datetime | None
+    """The cut before which everything was read; None where there was none."""
+    pooling: PoolingConfig
+    recall_against_exact: float
+    """Of the index's first 100 on simulated histories, against the true first 100."""
+    files: Mapping[str, str]
+    """File name -> SHA-256 of its content."""
+    versions: Mapping[str, str]
+    """Of the libraries that made the files."""
+
+    def to_json(self) -> str:
+        """The manifest as text that people can read, keys sorted."""
+        facts = {
+            **asdict(self),
+            "format": FORMAT,
+            "spaces": [{"space_id": one.space_id, **asdict(one)} for one in self.spaces],
+            "as_of": self.as_of.isoformat() if self.as_of else None,
+        }
+        return json.dumps(facts, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """The manifest in a folder.
+
+        Raises:
+            UnusableIndex: it is missing, damaged or of another format.
+        """
+        path = folder / NAME
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UnusableIndex(f"no index in {folder}: {REPAIR}") from error
+        except (OSError, ValueError) as error:
+            raise UnusableIndex(f"{path} is damaged ({error}): {REPAIR}") from error
+        if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
+            raise UnusableIndex(f"{path} is not of format {FORMAT}: {REPAIR}")
+        try:
+            return cls(
+                **{
+                    **facts,
+                    "spaces": tuple(_space(one) for one in facts["spaces"]),
+                    "as_of": datetime.fromisoformat(facts["as_of"]) if facts["as_of"] else None,
+                    "pooling": _pooling(facts["pooling"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnusableIndex(f"{path} is damaged ({error!r}): {REPAIR}") from error
+
+
+def _space(facts: dict[str, Any]) -> Space:
+    space_id = facts.pop("space_id")
+    space = Space(**{**facts, "modality": Modality(facts["modality"])})
+    if space.space_id != space_id:
+        raise ValueError(f"the facts of space {space_id} hash to {space.space_id}")
+    return space
+
+
+def _pooling(facts: dict[str, Any]) -> PoolingConfig:
+    weights = {Modality(name): weight for name, weight in facts["weights"].items()}
+    return PoolingConfig(**{**facts, "weights": weights})

@@ -1,0 +1,52 @@
+"""Interactions in, items by how often they were touched out: the baseline, and the last resort."""
+
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+SECONDS_A_DAY = 86_400
+
+
+def popularity(
+    interactions: pa.Table, *, until: datetime | None, half_life_days: float | None = None
+) -> list[tuple[str, float]]:
+    """The touched items and their counts, most popular first, ties by item id.
+
+    Args:
+        interactions: Columns item_id and timestamp.
+        until: Only events strictly before it count; given, events without a time are left out.
+            None counts all.
+        half_life_days: An event counts half as much as one that came so many days later; one
+            without a time counts as the oldest. None counts all events alike.
+    """
+    if half_life_days is not None and half_life_days <= 0:
+        raise ValueError(f"half_life_days must be positive, got {half_life_days}")
+    events = interactions.select(["item_id", "timestamp"])
+    if until is not None:
+        if until.tzinfo is None:
+            raise ValueError(f"until needs a time zone (UTC), got {until}")
+        cut = pa.scalar(until, type=events.schema.field("timestamp").type)
+        events = events.filter(pc.less(events["timestamp"], cut))
+    if events.num_rows == 0:
+        return []
+    item_ids, item_of_event = np.unique(
+        events["item_id"].to_numpy().astype(str), return_inverse=True
+    )
+    weights = _decay(events["timestamp"], half_life_days) if half_life_days else None
+    counts = np.bincount(item_of_event, weights=weights, minlength=len(item_ids))
+    pairs = zip(item_ids.tolist(), counts.astype(float).tolist(), strict=True)
+    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+
+
+def _decay(timestamps: pa.ChunkedArray, half_life_days: float) -> NDArray[np.float64]:
+    """Each event's weight; the newest weighs 1."""
+    oldest = pc.min(timestamps)
+    if not oldest.is_valid:
+        return np.ones(len(timestamps))
+    times = pc.fill_null(timestamps, oldest).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    days = (times.to_numpy() - pc.max(times).as_py()) / (SECONDS_A_DAY * 1e6)
+    weights_E: NDArray[np.float64] = np.exp2(days / half_life_days)
+    return weights_E
