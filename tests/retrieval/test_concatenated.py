@@ -1,0 +1,102 @@
+"""The concatenated space: blocks, centers, absence."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from embedders.items import Modality
+from embedders.vectors import Embeddings, Space
+from retrieval.concatenated import concatenate
+from tests.retrieval.small_world import EDGES, GRAPH, TEXT, TEXTS, items
+
+
+def test_rows_are_sorted_by_item_and_blocks_by_modality() -> None:
+    item_vectors = items()
+    assert list(item_vectors.item_ids) == sorted(item_vectors.item_ids)
+    assert item_vectors.spaces == (GRAPH, TEXT)
+    assert item_vectors.modalities == (Modality.GRAPH, Modality.TEXT)
+    assert item_vectors.columns_of == {Modality.GRAPH: slice(0, 4), Modality.TEXT: slice(4, 10)}
+    assert item_vectors.dim == item_vectors.vectors_ND.shape[1] == 10
+
+
+def test_the_order_in_which_spaces_come_changes_nothing() -> None:
+    first, second = concatenate([TEXTS, EDGES]), concatenate([EDGES, TEXTS])
+    np.testing.assert_array_equal(first.vectors_ND, second.vectors_ND)
+
+
+def test_present_blocks_have_unit_length_and_absent_ones_are_zeros() -> None:
+    item_vectors = items()
+    for place, modality in enumerate(item_vectors.modalities):
+        norms = np.linalg.norm(item_vectors.block(modality), axis=1)
+        np.testing.assert_allclose(norms, item_vectors.is_present_NM[:, place], atol=1e-6)
+    present = dict(zip(item_vectors.item_ids, item_vectors.is_present_NM.tolist(), strict=True))
+    assert present["sweet-new"] == [False, True]
+    assert present["sour-mute"] == [True, False]
+    assert present["bare"] == [False, False]
+    assert present["sour-0"] == [True, True]
+
+
+def test_centering_takes_the_common_mean_away_and_tells_tastes_apart() -> None:
+    def spread(uncentered: frozenset[Modality]) -> float:
+        vectors = concatenate([TEXTS], uncentered=uncentered).vectors_ND
+        cosines = vectors @ vectors.T
+        return float(cosines[:6, :6].mean() - cosines[:6, 6:12].mean())
+
+    assert spread(frozenset({Modality.TEXT})) < 0.1
+    assert spread(frozenset()) > 1
+
+
+def test_graph_vectors_keep_their_own_cosines_by_default() -> None:
+    item_vectors = items()
+    row = item_vectors.row_of["sour-0"]
+    original = EDGES.vectors_ND[list(EDGES.item_ids).index("sour-0")]
+    np.testing.assert_allclose(item_vectors.block(Modality.GRAPH)[row], original, atol=1e-6)
+    assert not item_vectors.centers_D[:4].any()
+    assert item_vectors.centers_D[4:].any()
+
+
+def test_vectors_placed_later_lie_where_the_items_lie() -> None:
+    item_vectors = items()
+    rows = [item_vectors.row_of[item_id] for item_id in TEXTS.item_ids]
+    np.testing.assert_array_equal(
+        item_vectors.place(TEXTS), item_vectors.block(Modality.TEXT)[rows]
+    )
+    other = dataclasses.replace(TEXT, revision="2")
+    with pytest.raises(ValueError, match=r"text_words_.* do not meet"):
+        item_vectors.place(dataclasses.replace(TEXTS, space=other))
+
+
+def test_an_item_that_is_the_mean_itself_counts_as_absent() -> None:
+    alone = Embeddings(space=TEXT, item_ids=["x"], vectors_ND=TEXTS.vectors_ND[:1])
+    assert not concatenate([alone]).is_present_NM.any()
+
+
+def test_items_outside_the_catalog_are_left_out() -> None:
+    item_vectors = concatenate([TEXTS], item_ids=["sour-1", "unheard"])
+    assert item_vectors.item_ids == ("sour-1", "unheard")
+
+
+def test_two_spaces_of_one_modality_are_refused() -> None:
+    with pytest.raises(ValueError, match="one space for each modality"):
+        concatenate([TEXTS, TEXTS])
+    with pytest.raises(ValueError, match="one space for each modality"):
+        concatenate([])
+    fused = Space(modality=None, encoder="fused", revision="1", dim=6)
+    with pytest.raises(ValueError, match="one space for each modality"):
+        concatenate([dataclasses.replace(TEXTS, space=fused)])
+
+
+def test_an_unknown_modality_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no space of modality audio"):
+        items().space(Modality.AUDIO)
+
+
+def test_vectors_that_do_not_fit_their_ids_are_refused() -> None:
+    item_vectors = items()
+    with pytest.raises(ValueError, match="sorted"):
+        dataclasses.replace(item_vectors, item_ids=item_vectors.item_ids[::-1])
+    with pytest.raises(ValueError, match="shapes"):
+        dataclasses.replace(item_vectors, item_ids=item_vectors.item_ids[1:])
+    with pytest.raises(ValueError, match="by name"):
+        dataclasses.replace(item_vectors, spaces=(TEXT, GRAPH))

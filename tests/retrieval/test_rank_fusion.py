@@ -1,0 +1,49 @@
+"""Reciprocal rank fusion on lists whose answer is counted by hand."""
+
+import pytest
+
+from embedders.items import Modality
+from retrieval.candidates import Candidate
+from retrieval.rank_fusion import DAMPING, fuse
+
+
+def ranked(*item_ids: str, modality: Modality = Modality.TEXT) -> list[Candidate]:
+    return [
+        Candidate(item_id=item_id, score=9.0, rank=rank, evidence={modality: 1 / rank})
+        for rank, item_id in enumerate(item_ids, start=1)
+    ]
+
+
+def test_an_item_found_twice_outranks_one_found_once() -> None:
+    fused = fuse([ranked("a", "b"), ranked("c", "b", modality=Modality.AUDIO)], limit=3)
+    assert [one.item_id for one in fused] == ["b", "a", "c"]
+    assert [one.rank for one in fused] == [1, 2, 3]
+    assert fused[0].score == pytest.approx(2 / (DAMPING + 2))
+    assert fused[0].evidence == {Modality.TEXT: 0.5, Modality.AUDIO: 0.5}
+
+
+def test_ties_fall_by_item_id_and_the_limit_is_kept() -> None:
+    assert [one.item_id for one in fuse([ranked("z"), ranked("y"), ranked("x")], limit=2)] == [
+        "x",
+        "y",
+    ]
+
+
+def test_the_larger_cosine_of_one_modality_stays() -> None:
+    fused = fuse([ranked("a", "b"), ranked("b", "a")], limit=2)
+    assert [one.evidence for one in fused] == [{Modality.TEXT: 1.0}] * 2
+
+
+def test_no_list_gives_no_candidate() -> None:
+    assert fuse([], limit=3) == []
+    assert fuse([[], []], limit=3) == []
+
+
+def test_an_item_twice_in_one_list_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"twice in one list: \['a'\]"):
+        fuse([ranked("a", "b", "a")], limit=3)
+
+
+def test_a_limit_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        fuse([], limit=0)

@@ -1,0 +1,178 @@
+"""Retrieval in a world whose right answers are known."""
+
+import dataclasses
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from embedders.items import Interaction, Modality
+from embedders.vectors import Embeddings, Space, normalize
+from retrieval.candidates import Candidate, Query
+from retrieval.concatenated import concatenate
+from retrieval.exact import ExactIndex
+from retrieval.pooled import PooledHistory, PoolingConfig
+from retrieval.registry import KINDS, create
+from retrieval.retriever import QUERY_BLOCK, Retriever
+from tests.retrieval.small_world import IDS, history, items, retriever
+
+
+def ids(candidates: list[Candidate]) -> list[str]:
+    return [candidate.item_id for candidate in candidates]
+
+
+def test_the_items_of_a_taste_come_first_for_whoever_has_it() -> None:
+    for taste in ("sweet", "sour"):
+        found = retriever().retrieve(Query(history=history(f"{taste}-0", f"{taste}-1")), limit=4)
+        assert all(one.startswith(taste) for one in ids(found))
+        assert [candidate.rank for candidate in found] == [1, 2, 3, 4]
+
+
+def test_an_item_new_to_the_graph_is_found_by_its_text_at_once() -> None:
+    found = retriever().retrieve(Query(history=history("sweet-0", "sweet-1")), limit=6)
+    new = found[ids(found).index("sweet-new")]
+    assert new.found_by == (Modality.TEXT,)
+
+
+def test_the_score_is_the_weighted_sum_of_the_cosines_shown() -> None:
+    weights = {Modality.TEXT: 2.0, Modality.GRAPH: 0.5}
+    found = retriever(PoolingConfig(weights=weights)).retrieve(
+        Query(history=history("sweet-0")), limit=20
+    )
+    for candidate in found:
+        total = sum(weights[one] * cosine for one, cosine in candidate.evidence.items())
+        assert candidate.score == pytest.approx(total, abs=1e-6)
+        assert all(-1.001 < cosine < 1.001 for cosine in candidate.evidence.values())
+
+
+def test_evidence_is_shown_only_where_both_have_the_modality() -> None:
+    found = retriever(users=None).retrieve(Query(history=history("sweet-new")), limit=20)
+    assert {candidate.found_by for candidate in found} == {(Modality.TEXT,), ()}
+    mute = found[ids(found).index("sour-mute")]
+    assert (mute.score, mute.evidence) == (0, {})
+
+
+def test_a_query_of_one_modality_is_an_ablation() -> None:
+    only_text = frozenset({Modality.TEXT})
+    query = Query(history=history("sweet-0"), modalities=only_text)
+    found = retriever().retrieve(query, limit=5)
+    assert all(candidate.found_by == (Modality.TEXT,) for candidate in found)
+
+
+def test_seen_items_are_left_out_unless_asked_for_and_the_limit_is_still_filled() -> None:
+    seen = history(*IDS[6:10])
+    found = retriever().retrieve(Query(history=seen), limit=5)
+    assert len(found) == 5
+    assert not set(ids(found)) & set(IDS[6:10])
+    again = retriever().retrieve(Query(history=seen, exclude_seen=False), limit=5)
+    assert set(ids(again)) & set(IDS[6:10])
+
+
+def test_an_event_hidden_by_the_cut_hides_no_item() -> None:
+    cut = datetime(2024, 1, 1, tzinfo=UTC)
+    events = tuple(
+        Interaction(item_id=item_id, behavior="view", timestamp=cut + timedelta(days=days))
+        for item_id, days in (("sweet-0", -1), ("sweet-1", 1))
+    )
+    found = retriever().retrieve(Query(history=events, as_of=cut), limit=20)
+    assert "sweet-0" not in ids(found)
+    assert "sweet-1" in ids(found)
+
+
+def test_excluded_items_are_left_out_and_unknown_ones_do_no_harm() -> None:
+    query = Query(history=history("sweet-0"), exclude=frozenset({"sweet-1", "unheard"}))
+    assert "sweet-1" not in ids(retriever().retrieve(query, limit=20))
+
+
+def test_a_query_that_excludes_everything_finds_nothing() -> None:
+    query = Query(history=history("sweet-0"), exclude=frozenset(items().item_ids))
+    assert retriever().retrieve(query, limit=3) == []
+
+
+def test_who_is_unknown_gets_the_most_popular_items_without_evidence() -> None:
+    query = Query(user_id="unheard", history=(), exclude=frozenset({"sweet-1"}))
+    found = retriever().retrieve(query, limit=4)
+    assert ids(found) == ["sour-1", "sour-0", "sweet-0", "bare"]
+    assert [candidate.score for candidate in found] == [1.0, 0.25, 0.25, 0.0]
+    assert [candidate.rank for candidate in found] == [1, 2, 3, 4]
+    assert all(not candidate.evidence for candidate in found)
+
+
+def test_given_items_are_scored_as_retrieval_scores_them() -> None:
+    query = Query(user_id="sweet-user", history=history("sweet-0"))
+    found = retriever().retrieve(query, limit=20)
+    scored = retriever().score(query, [*ids(found)[::-1], "unheard"])
+    assert scored == found
+    assert ids(retriever().score(query, ["sweet-0"])) == ["sweet-0"]
+
+
+def test_given_items_are_ordered_by_popularity_for_who_is_unknown() -> None:
+    scored = retriever().score(Query(history=()), ["bare", "sweet-1", "unheard", "sour-1"])
+    assert ids(scored) == ["sour-1", "sweet-1", "bare"]
+
+
+def test_an_item_named_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="named twice"):
+        retriever().score(Query(history=()), ["bare", "bare"])
+
+
+def test_a_history_that_nobody_looked_up_is_refused() -> None:
+    with pytest.raises(ValueError, match="look up the stored one first"):
+        retriever().retrieve(Query(user_id="sweet-user"), limit=3)
+
+
+def test_a_limit_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        retriever().retrieve(Query(history=()), limit=0)
+
+
+def test_parts_of_different_spaces_are_refused() -> None:
+    encoder = PooledHistory(items(), config=PoolingConfig())
+    with pytest.raises(ValueError, match="3 dimensions"):
+        Retriever(ExactIndex(dim=3), items(), encoder, popularity=[])
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def large(request: pytest.FixtureRequest) -> Retriever:
+    """A thousand items, of which every vector occurs twice."""
+    random = np.random.default_rng(0)
+    item_ids = [f"{number:04}" for number in random.permutation(1000)]
+    parts = []
+    for modality, dim in ((Modality.IMAGE, 37), (Modality.TEXT, 21)):
+        vectors = np.tile(random.normal(size=(500, dim)), (2, 1))
+        space = Space(modality=modality, encoder="random", revision="1", dim=dim)
+        parts.append(Embeddings(space=space, item_ids=item_ids, vectors_ND=normalize(vectors)))
+    item_vectors = concatenate(parts)
+    index = create(request.param, dim=item_vectors.dim)
+    index.add(item_vectors.item_ids, item_vectors.vectors_ND)
+    encoder = PooledHistory(item_vectors, config=PoolingConfig())
+    return Retriever(index, item_vectors, encoder, popularity=[("0007", 1)])
+
+
+def queries(count: int) -> list[Query]:
+    random = np.random.default_rng(1)
+    return [
+        Query(history=history(*(f"{one:04}" for one in random.integers(0, 1000, size % 60))))
+        for size in range(count)
+    ]
+
+
+def test_many_queries_are_answered_as_each_alone(large: Retriever) -> None:
+    many = queries(2 * QUERY_BLOCK + 5)
+    answers = large.retrieve_many(many, limit=11)
+    assert answers == [large.retrieve(query, limit=11) for query in many]
+    assert large.retrieve_many([], limit=11) == []
+
+
+def test_a_shorter_list_is_the_head_of_a_longer_one(large: Retriever) -> None:
+    for query in queries(20):
+        assert large.retrieve(query, limit=7) == large.retrieve(query, limit=60)[:7]
+
+
+def test_equal_items_fall_by_item_id(large: Retriever) -> None:
+    query = dataclasses.replace(queries(30)[-1], exclude_seen=False)
+    found = large.retrieve(query, limit=50)
+    for first, second in itertools.pairwise(found):
+        assert (-first.score, first.item_id) < (-second.score, second.item_id)
+    assert len({candidate.score for candidate in found}) == 25
