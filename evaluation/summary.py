@@ -3,6 +3,8 @@
 A difference whose interval includes zero is never called a gain, however large its mean is.
 """
 
+from html import escape
+
 from evaluation.report import Report
 from evaluation.significance import Interval
 
@@ -102,8 +104,8 @@ def remarks(report: Report) -> list[str]:
 
 def markdown(report: Report) -> str:
     """The whole report as Markdown, without plots."""
-    lines = ["# Evaluation", "", headline(report), ""]
-    lines += [f"- {remark}" for remark in remarks(report)]
+    lines = ["# Evaluation", "", _cell(headline(report)), ""]
+    lines += [f"- {_cell(remark)}" for remark in remarks(report)]
     lines += ["", "## Before and after", ""]
     lines += _table(
         ["", *(ROUTE_NAMES[name] for name in report.routes), "Change", "Interval", "p"],
@@ -157,7 +159,7 @@ def _ablation_remark(report: Report) -> str:
 
 def _worth(delta: Interval) -> str:
     if delta.includes_zero:
-        return f"nothing that can be told from zero ({interval(delta)})"
+        return f"cannot be told from zero ({interval(delta)})"
     return f"{signed(delta.mean)} ({interval(delta)})"
 
 
@@ -205,10 +207,15 @@ def _slice_table(report: Report) -> list[str]:
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    escaped = [[_cell(cell) for cell in row] for row in rows]
     numbers = "|".join(["---", *["---:"] * (len(header) - 1)])
     return [
         f"| {' | '.join(header)} |",
         f"|{numbers}|",
         *(f"| {' | '.join(row)} |" for row in escaped),
     ]
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends its table cell nor becomes markup where Markdown is rendered."""
+    return escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

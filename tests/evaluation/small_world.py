@@ -1,0 +1,150 @@
+"""A small world whose right answers are known by construction.
+
+Every user likes one of twelve flavors and goes on to choose new items of it. Retrieval finds the
+flavor but orders it badly; the reranker knows which of its items come first.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from evaluation.evaluate import evaluate
+from evaluation.example import HistoryLine, example
+from evaluation.judgements import Judgement
+from evaluation.protocol import EvaluationConfig
+from evaluation.report import Report
+from evaluation.routes import Route
+from ranker.ranking import RankedItem, Ranking, Status
+from retrieval.candidates import Candidate, Query
+
+CUT = datetime(2024, 3, 1, tzinfo=UTC)
+NUM_ITEMS, NUM_FLAVORS = 600, 12
+ITEM_IDS = [f"i{number:03d}" for number in range(NUM_ITEMS)]
+HOSTILE = "<script>alert('corked')</script>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Users, what they had met, what they chose, and the two rankers of different skill."""
+
+    judgements: tuple[Judgement, ...]
+    seen: dict[str, frozenset[str]]
+    popularity: tuple[str, ...]
+    route: Callable[[float, float], Route]
+    """Skill of retrieval and skill of reranking, 0 to 1 -> the route."""
+
+
+def make_world(*, num_users: int) -> World:
+    rng = np.random.default_rng(7)
+    judgements, seen = [], {}
+    for number in range(num_users):
+        flavor = number % NUM_FLAVORS
+        shelf = rng.permutation(np.arange(flavor, NUM_ITEMS, NUM_FLAVORS))
+        num_seen = int(rng.choice([2, 6, 12, 25]))
+        user_id = f"u{number:04d}"
+        seen[user_id] = frozenset(map(ITEM_IDS.__getitem__, shelf[:num_seen]))
+        chosen = shelf[num_seen : num_seen + int(rng.integers(1, 4))]
+        judgements.append(
+            Judgement(
+                user_id=user_id, as_of=CUT, item_ids=frozenset(map(ITEM_IDS.__getitem__, chosen))
+            )
+        )
+    truth = {judgement.user_id: judgement.item_ids for judgement in judgements}
+
+    def route(retrieval_skill: float, rerank_skill: float) -> Route:
+        def retrieve(queries: Sequence[Query]) -> list[list[Candidate]]:
+            return [_retrieved(query, seen, retrieval_skill) for query in queries]
+
+        def rerank(query: Query, candidates: Sequence[Candidate]) -> Ranking:
+            return _reranked(query, candidates, truth[query.user_id], rerank_skill)
+
+        return retrieve, rerank
+
+    return World(
+        judgements=tuple(judgements),
+        seen=seen,
+        popularity=tuple(map(ITEM_IDS.__getitem__, rng.permutation(NUM_ITEMS - 60))),
+        route=route,
+    )
+
+
+def _noise(query: Query, salt: int, size: int) -> np.ndarray:
+    return np.random.default_rng([salt, int(query.user_id[1:])]).normal(size=size)
+
+
+def _retrieved(query: Query, seen: dict[str, frozenset[str]], skill: float) -> list[Candidate]:
+    flavor = int(query.user_id[1:]) % NUM_FLAVORS
+    score_N = _noise(query, 1, NUM_ITEMS) + 3 * skill * (
+        np.arange(NUM_ITEMS) % NUM_FLAVORS == flavor
+    )
+    best = [i for i in np.argsort(-score_N).tolist() if ITEM_IDS[i] not in seen[query.user_id]]
+    return [
+        Candidate(item_id=ITEM_IDS[i], score=float(score_N[i]), rank=rank)
+        for rank, i in enumerate(best[:100], start=1)
+    ]
+
+
+def _reranked(
+    query: Query, candidates: Sequence[Candidate], chosen: frozenset[str], skill: float
+) -> Ranking:
+    noise = 0.3 * _noise(query, 2, len(candidates))
+    scored = sorted(
+        (-(one.score + noise[i] + 2 * skill * (one.item_id in chosen)), one.item_id, one)
+        for i, one in enumerate(candidates)
+    )
+    return Ranking(
+        items=tuple(
+            RankedItem(
+                item_id=one.item_id,
+                rank=rank,
+                score=float(-score),
+                logit=0.0,
+                status=Status.OK,
+                retrieval_rank=one.rank,
+                retrieval_score=one.score,
+            )
+            for rank, (score, _, one) in enumerate(scored, start=1)
+        ),
+        generation_id="g-20240301",
+        judged_by="oracle",
+    )
+
+
+QUICK = EvaluationConfig(samples=1000)
+
+
+def make_report(world: World) -> Report:
+    retrieve, rerank = world.route(0.7, 0.5)
+    judged = world.judgements[3]
+    query = Query(user_id=judged.user_id)
+    titles = {one: f"Bottle {i}" for i, one in enumerate(ITEM_IDS)}
+    ranking = rerank(query, retrieve([query])[0])
+    titles[ranking.items[0].item_id] = HOSTILE
+    return evaluate(
+        world.judgements,
+        retrieve=retrieve,
+        rerank=rerank,
+        popularity=world.popularity,
+        seen=world.seen,
+        ablations={
+            "text": world.route(0.35, 0.3),
+            "audio": world.route(0.7, 0.46),
+            "image": world.route(0.62, 0.5),
+            "graph": world.route(0.55, 0.45),
+        },
+        config=QUICK,
+        counts={"num_users_after": len(world.judgements) + 41, "num_without_history": 41},
+        manifest={"catalog": "sha256:0f3a"},
+        example=example(
+            ranking,
+            judged,
+            titles=titles,
+            history=[
+                HistoryLine(title=titles[one], behavior="purchase")
+                for one in sorted(world.seen[judged.user_id])
+            ][:8],
+            why="drawn at random",
+        ),
+    )

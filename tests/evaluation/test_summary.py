@@ -1,0 +1,78 @@
+"""What is said in words is what the numbers say."""
+
+from dataclasses import replace
+
+import pytest
+
+from evaluation.report import Difference
+from evaluation.summary import facts, headline, markdown, percent, remarks, signed
+
+
+def with_delta(report, low, mean, high):
+    delta = Difference(mean=mean, low=low, high=high, p_value=0.5)
+    return replace(report, delta=dict(report.delta) | {report.headline: delta})
+
+
+def test_a_gain_is_called_one_with_its_interval_and_its_users(report):
+    said = headline(report)
+    assert said.startswith("Reranking raises NDCG@10 by ")
+    assert "95% interval of +" in said
+    assert "over 300 users" in said
+
+
+def test_a_loss_is_called_a_loss(report):
+    assert "Reranking lowers NDCG@10" in headline(with_delta(report, -0.03, -0.02, -0.01))
+
+
+@pytest.mark.parametrize("ends", [(-0.001, 0.04, 0.09), (-0.09, -0.04, 0.001), (0.0, 0.02, 0.04)])
+def test_an_interval_that_includes_zero_is_never_called_a_gain(report, ends):
+    said = headline(with_delta(report, *ends))
+    assert "includes zero" in said
+    assert "raises" not in said
+    assert "lowers" not in said
+
+
+def test_modalities_are_named_by_worth_and_doubt_is_said(report):
+    said = remarks(report)[-1]
+    assert said.index("text") < said.index("graph") < said.index("audio")
+    doubtful = replace(
+        report,
+        ablations=tuple(
+            replace(one, delta=Difference(mean=0.01, low=-0.01, high=0.03, p_value=0.4))
+            for one in report.ablations
+        ),
+    )
+    assert remarks(doubtful)[-1].count("cannot be told from zero") == len(report.ablations)
+
+
+def test_seen_candidates_are_warned_of(report):
+    warned = replace(report, counts=dict(report.counts) | {"num_seen_candidates": 7})
+    assert any("7 candidates had been met" in one for one in remarks(warned))
+    assert not any("had been met" in one for one in remarks(report))
+
+
+def test_markdown_holds_the_numbers_and_breaks_no_table(report):
+    hostile = replace(report, manifest=dict(report.manifest) | {"catalog": "a|b\nc <b>"})
+    text = markdown(hostile)
+    assert headline(report) in text
+    assert "| num_without_history | 41 |" in text
+    assert r"a\|b c &lt;b&gt;" in text
+    for table in text.split("\n\n"):
+        if table.startswith("|"):
+            assert len({line.replace(r"\|", "").count("|") for line in table.splitlines()}) == 1
+
+
+def test_markdown_needs_no_ablation(report):
+    assert "Without one modality" not in markdown(replace(report, ablations=()))
+
+
+def test_the_manifest_is_flattened_to_facts(report):
+    flat = dict(facts(report))
+    assert flat["versions.numpy"]
+    assert flat["ks"] == "5, 10, 20"
+
+
+def test_numbers_are_written_for_readers():
+    assert signed(-0.01) == "\N{MINUS SIGN}0.0100"
+    assert signed(0.01) == "+0.0100"
+    assert (percent(0.5), percent(0.034), percent(0)) == ("50%", "3.4%", "0%")
