@@ -62,7 +62,7 @@ def resolve(model: str | Path, *, revision: str | None = None) -> Checkpoint:
             or a folder without safetensors.
     """
     folder = Path(model)
-    if folder.is_dir():
+    if model != "" and folder.is_dir():  # an empty path would be the working folder
         if revision is not None:
             raise ValueError(
                 f"{folder} is a folder, pinned by the digest of its files; leave out the revision"

