@@ -167,7 +167,7 @@ def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) ->
     """Make the table good_items (item_id, row); what is wrong with the other rows."""
     table = tables.scan(db, path)
     source, _ = _items_query(table, columns)
-    fault, seen = _faults(
+    fault, seen = tables.faults(
         [
             ("NOT is_record", "is not a JSON object", None),
             ("item_id IS NULL", "has no item_id", None),
@@ -187,8 +187,8 @@ def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) ->
     )
     db.execute("CREATE TABLE good_items AS SELECT item_id, row FROM items WHERE fault IS NULL")
     lost_paths = " UNION ALL ".join(
-        f"SELECT row, item_id, '{name} leaves the catalog folder, so it is ignored', {_quoted(name)} "
-        f"FROM items WHERE fault IS NULL AND regexp_matches({name}, '{ESCAPES}')"
+        f"SELECT row, item_id, '{name} leaves the catalog folder, so it is ignored', "
+        f"{tables.quoted(name)} FROM items WHERE fault IS NULL AND regexp_matches({name}, '{ESCAPES}')"
         for name in ("image_path", "audio_path")
     )
     return _rejects(
@@ -206,7 +206,7 @@ def _check_interactions(
     table = tables.scan(db, path)
     texts = {canonical: _text(table, columns, canonical) for canonical in EVENT_FIELDS}
     splits = ", ".join(map(repr, SPLITS))
-    fault, seen = _faults(
+    fault, seen = tables.faults(
         [
             ("NOT is_record", "is not a JSON object", None),
             ("user_id IS NULL", "has no user_id", None),
@@ -249,31 +249,6 @@ def _good_interactions(db: duckdb.DuckDBPyConnection) -> pa.Table:
         "ORDER BY user_id, timestamp NULLS FIRST, position NULLS FIRST, item_id, row"
     ).to_arrow_table()
     return table.cast(INTERACTIONS_SCHEMA)
-
-
-def _faults(checks: list[tuple[str, str, str | None]]) -> tuple[str, str]:
-    """SQL for the first fault that a row shows, and for the value seen there.
-
-    Args:
-        checks: (condition of the fault, its name, the column that must hold a value first).
-    """
-    conditions = [
-        f"{column} IS NOT NULL AND {condition}" if column else condition
-        for condition, _, column in checks
-    ]
-    faults = " ".join(
-        f"WHEN {condition} THEN '{fault}'"
-        for condition, (_, fault, _) in zip(conditions, checks, strict=True)
-    )
-    values = " ".join(
-        f"WHEN {condition} THEN {_quoted(column) if column else 'NULL'}"
-        for condition, (_, _, column) in zip(conditions, checks, strict=True)
-    )
-    return f"CASE {faults} END", f"CASE {values} END"
-
-
-def _quoted(column: str) -> str:
-    return f"concat(chr(39), left({column}, 80), chr(39))"
 
 
 def _rejects(db: duckdb.DuckDBPyConnection, table: tables.Table, query: str) -> list[Reject]:

@@ -122,6 +122,32 @@ def true_row(row: int, broken: list[tuple[int, str]]) -> int:
     return row + bisect_right([at - i for i, (at, _) in enumerate(broken)], row)
 
 
+def faults(checks: list[tuple[str, str, str | None]]) -> tuple[str, str]:
+    """SQL for the first fault that a row shows, and for the value seen there.
+
+    Args:
+        checks: (condition of the fault, its name, the column that must hold a value first).
+    """
+    conditions = [
+        f"{column} IS NOT NULL AND {condition}" if column else condition
+        for condition, _, column in checks
+    ]
+    names = " ".join(
+        f"WHEN {condition} THEN '{fault}'"
+        for condition, (_, fault, _) in zip(conditions, checks, strict=True)
+    )
+    values = " ".join(
+        f"WHEN {condition} THEN {quoted(column) if column else 'NULL'}"
+        for condition, (_, _, column) in zip(conditions, checks, strict=True)
+    )
+    return f"CASE {names} END", f"CASE {values} END"
+
+
+def quoted(column: str) -> str:
+    """SQL for a column's value as a message shows it: in quotes, and not endlessly."""
+    return f"concat(chr(39), left({column}, 80), chr(39))"
+
+
 def _scan_parquet(db: duckdb.DuckDBPyConnection, path: Path) -> Table:
     relation = f"read_parquet({_literal(path)})"
     described = db.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()

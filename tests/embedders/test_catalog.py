@@ -1,6 +1,7 @@
 """Catalog folders of every format, good and bad, and the items and interactions they give."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -468,6 +469,20 @@ def test_items_that_changed_since_the_catalog_was_read_are_refused(tmp_path: Pat
 
     with pytest.raises(CatalogError, match=r"items\.csv has changed since it was read"):
         list(catalog.items())
+
+
+def test_the_documented_example_is_read_without_a_reject(tmp_path: Path, repository: Path) -> None:
+    items, interactions = re.findall(
+        "```csv\n(.*?)```", (repository / "docs/catalog.md").read_text(), re.DOTALL
+    )
+    (tmp_path / "items.csv").write_text(items)
+    (tmp_path / "interactions.csv").write_text(interactions)
+
+    catalog = read(tmp_path)
+
+    assert catalog.rejects == ()
+    assert [item.category for item in catalog.items()] == ["Drama", "Crime, Drama"]
+    assert catalog.interactions["weight"].to_pylist() == [4.5, None]
 
 
 @pytest.mark.shared_data
