@@ -27,5 +27,5 @@ def test_white_space_does_not_change_the_digest_but_a_word_does() -> None:
 
 
 def test_half_a_surrogate_pair_is_bad_content() -> None:
-    with pytest.raises(BadContent, match="'7'.*not valid Unicode at character 4"):
+    with pytest.raises(BadContent, match=r"'7'.*not valid Unicode at character 4"):
         text_digest(Item(item_id="7", title="wine\ud83c"))

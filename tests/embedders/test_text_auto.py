@@ -12,8 +12,18 @@ from tests.embedders import tiny
 from tests.embedders.contract import EmbedderContract, Make, World, vectors
 
 # isort: split
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model
-from transformers import Qwen2Config, Qwen2Model, T5Config, T5Model
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    Qwen2Config,
+    Qwen2Model,
+    T5Config,
+    T5Model,
+)
 
 
 def bert(folder: Path) -> Path:
@@ -166,5 +176,5 @@ def test_each_fact_makes_another_space(folders: dict[str, Path]) -> None:
 
 
 def test_an_unknown_pooling_is_refused(folders: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="pooling is one of .*got 'max'"):
+    with pytest.raises(ValueError, match=r"pooling is one of .*got 'max'"):
         AutoTextEmbedder(model=folders["bert"], pooling="max")  # type: ignore[arg-type]

@@ -117,7 +117,12 @@ def sound(seed: int, *, seconds: float, rate: int = 16_000) -> NDArray[np.float3
 def audio_items(folder: Path) -> list[Item]:
     """Sounds of several lengths, rates, channels and formats, one longer than short windows."""
     items = []
-    shapes = [(0.5, 16_000, "wav"), (0.5, 8_000, "wav"), (0.9, 44_100, "flac"), (0.5, 16_000, "ogg")]
+    shapes = [
+        (0.5, 16_000, "wav"),
+        (0.5, 8_000, "wav"),
+        (0.9, 44_100, "flac"),
+        (0.5, 16_000, "ogg"),
+    ]
     for n, (seconds, rate, suffix) in enumerate([*shapes, (2.6, 16_000, "wav")]):
         path = folder / f"sound{n}.{suffix}"
         samples = sound(n, seconds=seconds, rate=rate)

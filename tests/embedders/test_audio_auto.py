@@ -1,0 +1,210 @@
+"""Any audio model's vectors keep the contract, for sounds longer than its window too."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from embedders.audio_auto import AutoAudioEmbedder, mean_over_time
+from embedders.items import Item
+from tests.embedders import tiny
+from tests.embedders.contract import EmbedderContract, Make, World, vectors
+
+# isort: split
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    ASTModel,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
+
+RATE = 16_000
+LAYERS = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+
+
+def ast(folder: Path, *, is_classifier: bool = False) -> Path:
+    """A window of 1.28 s."""
+    config = ASTConfig(**LAYERS, max_length=128, num_mel_bins=32)
+    ASTFeatureExtractor(max_length=128, num_mel_bins=32).save_pretrained(folder)
+    build = ASTForAudioClassification if is_classifier else ASTModel
+    return tiny.save(tiny.seeded(lambda: build(config)), folder)
+
+
+def classifier(folder: Path) -> Path:
+    return ast(folder, is_classifier=True)
+
+
+def wav2vec2(folder: Path) -> Path:
+    """Normalizes over time, so that padding would change its answers."""
+    config = Wav2Vec2Config(
+        **LAYERS,
+        conv_dim=[16, 16, 16],
+        conv_kernel=[10, 8, 4],
+        conv_stride=[5, 8, 4],
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm="group",
+    )
+    Wav2Vec2FeatureExtractor(return_attention_mask=False).save_pretrained(folder)
+    return tiny.save(tiny.seeded(lambda: Wav2Vec2Model(config)), folder)
+
+
+def whisper(folder: Path) -> Path:
+    """A window of 2 s, padded by its extractor."""
+    config = WhisperConfig(
+        vocab_size=30,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        max_source_positions=100,
+        num_mel_bins=32,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    WhisperFeatureExtractor(feature_size=32, chunk_length=2).save_pretrained(folder)
+    return tiny.save(tiny.seeded(lambda: WhisperModel(config)), folder)
+
+
+def clap(folder: Path) -> Path:
+    """A window of 2 s; left to itself its extractor would take a random crop of more."""
+    config = ClapConfig(
+        text_config={**LAYERS, "vocab_size": 30},
+        audio_config={
+            "hidden_size": 32,
+            "spec_size": 64,
+            "patch_embeds_hidden_size": 16,
+            "patch_size": 4,
+            "num_mel_bins": 16,
+            "depths": [1, 1],
+            "num_attention_heads": [2, 2],
+            "window_size": 4,
+            "num_classes": 4,
+            "enable_fusion": False,
+        },
+        projection_dim=24,
+    )
+    ClapFeatureExtractor(
+        feature_size=16,
+        sampling_rate=RATE,
+        frequency_max=8000,
+        max_length_s=2,
+        hop_length=160,
+        truncation="rand_trunc",
+    ).save_pretrained(folder)
+    return tiny.save(tiny.seeded(lambda: ClapModel(config)), folder)
+
+
+MODELS = {
+    "ast": (ast, 16, 128 * 160),
+    "classifier": (classifier, 16, 128 * 160),
+    "wav2vec2": (wav2vec2, 16, 30 * RATE),
+    "whisper": (whisper, 16, 2 * RATE),
+    "clap": (clap, 24, 2 * RATE),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("audio")
+    return {name: build(root / f"tiny-{name}") for name, (build, _, _) in MODELS.items()}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+class TestContract(EmbedderContract):
+    @pytest.fixture
+    def make(self, folders: dict[str, Path], name: str) -> Make:
+        return lambda batch_size: AutoAudioEmbedder(model=folders[name], batch_size=batch_size)
+
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> World:
+        good = tiny.audio_items(tmp_path)
+        assert good[0].audio_path is not None
+        copy, short = tmp_path / "copy.wav", tmp_path / "short.wav"
+        copy.write_bytes(good[0].audio_path.read_bytes())
+        soundfile.write(short, tiny.sound(1, seconds=0.05), RATE)
+        return World(
+            good=good,
+            twin=Item(item_id="twin", title="", audio_path=copy),
+            bare=Item(item_id="bare", title="no sound"),
+            damaged=[
+                Item(item_id=path.name, title="", audio_path=path)
+                for path in (short, tmp_path / "gone.wav")
+            ],
+        )
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_declared_dimension_and_window_are_the_models(
+    folders: dict[str, Path], name: str
+) -> None:
+    embedder = AutoAudioEmbedder(model=folders[name])
+    assert embedder.space.dim == MODELS[name][1]
+    assert f"at most {MODELS[name][2]} samples" in embedder.space.preprocessing
+
+
+@pytest.mark.parametrize("name", ["ast", "clap", "whisper"])
+def test_a_long_sound_is_the_average_of_its_windows(
+    folders: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    long = tiny.sound(3, seconds=2.5)
+    halves = np.split(long, 2)
+    items = []
+    for part, samples in (("long", long), ("first", halves[0]), ("second", halves[1])):
+        soundfile.write(tmp_path / f"{part}.wav", samples, RATE, subtype="FLOAT")
+        items.append(Item(item_id=part, title="", audio_path=tmp_path / f"{part}.wav"))
+    whole, first, second = vectors(AutoAudioEmbedder(model=folders[name]), items)
+    average = (first + second) / np.linalg.norm(first + second)
+    np.testing.assert_allclose(whole, average, atol=1e-5)
+
+
+def test_wav2vec2_gives_what_transformers_gives(folders: dict[str, Path], tmp_path: Path) -> None:
+    samples = tiny.sound(4, seconds=0.7)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    item = Item(item_id="a", title="", audio_path=tmp_path / "a.wav")
+    extractor = Wav2Vec2FeatureExtractor.from_pretrained(folders["wav2vec2"])
+    with torch.inference_mode():
+        model = Wav2Vec2Model.from_pretrained(folders["wav2vec2"]).eval()
+        inputs = extractor(samples, sampling_rate=RATE, return_tensors="pt")
+        hidden = model(**inputs).last_hidden_state.mean(dim=1)
+    expected = torch.nn.functional.normalize(hidden).numpy()
+    found = vectors(AutoAudioEmbedder(model=folders["wav2vec2"]), [item])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_mean_over_time_leaves_padding_out() -> None:
+    hidden_NTD = torch.tensor([[[1.0], [3.0], [100.0]], [[1.0], [2.0], [6.0]]])
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
+    assert mean_over_time(hidden_NTD, mask).flatten().tolist() == [2.0, 3.0]
+    assert mean_over_time(hidden_NTD, None).flatten().tolist() == pytest.approx([104 / 3, 3.0])
+
+
+def test_loading_is_quiet(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    AutoAudioEmbedder(model=folders["classifier"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_hub_id_without_a_commit_is_refused() -> None:
+    with pytest.raises(ValueError, match="pin a revision"):
+        AutoAudioEmbedder(model="org/model")
