@@ -61,6 +61,7 @@ class BroughtEmbedder(Embedder):
             ValueError: the file is missing, is no parquet, lacks a column, or has no good row.
         """
         self.until = until
+        self._path = path
         ids, lists = _read(path)
         lengths_N = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
         dim = dim or _most_frequent(lengths_N, path)
@@ -89,7 +90,9 @@ class BroughtEmbedder(Embedder):
     def fingerprint(self, item: Item) -> str | None:
         """The sha256 of the row's values as brought; None where the file has no such item."""
         if item.item_id in self._faults:
-            raise BadContent(self._faults[item.item_id])
+            raise BadContent(
+                f"item {item.item_id!r} in {self._path.name}: {self._faults[item.item_id]}"
+            )
         row = self._rows.get(item.item_id)
         return None if row is None else self._digests[row]
 
@@ -102,7 +105,10 @@ class BroughtEmbedder(Embedder):
         # In float64: the square of 1e20 is beyond float32, and the length would be infinite.
         length = float(np.linalg.norm(vector_D))
         if length == 0:
-            raise BadContent("its vector is all zeros once prepared: it has no direction")
+            raise BadContent(
+                f"item {item.item_id!r} in {self._path.name}: its vector is all zeros once "
+                "prepared, so it has no direction"
+            )
         return np.asarray(vector_D / length, dtype=np.float64)
 
     def encode(self, contents: Sequence[Any]) -> NDArray[np.float32]:
@@ -149,7 +155,7 @@ def _sift(
         if not item_id:
             continue
         if occurrences[item_id] > 1:
-            faults[item_id] = f"has {occurrences[item_id]} vectors in the file: keep one"
+            faults[item_id] = f"it has {occurrences[item_id]} vectors: keep one"
         elif not is_long_N[n]:
             faults[item_id] = f"its vector has {lengths_N[n]} dimensions, expected {dim}"
         elif not is_finite_N[n]:

@@ -188,7 +188,8 @@ def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) ->
     db.execute("CREATE TABLE good_items AS SELECT item_id, row FROM items WHERE fault IS NULL")
     lost_paths = " UNION ALL ".join(
         f"SELECT row, item_id, '{name} leaves the catalog folder, so it is ignored', "
-        f"{tables.quoted(name)} FROM items WHERE fault IS NULL AND regexp_matches({name}, '{ESCAPES}')"
+        f"{tables.quoted(name)} FROM items WHERE fault IS NULL "
+        f"AND regexp_matches({name}, '{ESCAPES}')"
         for name in ("image_path", "audio_path")
     )
     return _rejects(

@@ -13,6 +13,7 @@ import pytest
 from embedders.base import BadContent
 from embedders.brought import BroughtEmbedder
 from embedders.items import Item, Modality
+from tests.embedders.contract import EmbedderContract, Make, World
 
 ROWS: list[tuple[Any, Any]] = [("a", [3.0, 4.0]), ("b", [0.0, 2.0]), ("c", [-1.0, 0.0])]
 
@@ -36,6 +37,24 @@ def embedder_of(path: Path, **options: Any) -> BroughtEmbedder:
 
 def item(item_id: str) -> Item:
     return Item(item_id=item_id, title="T")
+
+
+class TestContract(EmbedderContract):
+    @pytest.fixture
+    def make(self, path: Path) -> Make:
+        rows = [(f"{n}", [float(n), 5.0, 1.0]) for n in range(5)]
+        bad = [("short", [1.0]), ("holed", [1.0, float("nan"), 1.0]), ("absent", None)]
+        write(path, [*rows, ("twin", [0.0, 5.0, 1.0]), *bad])
+        return lambda _batch_size: embedder_of(path)
+
+    @pytest.fixture
+    def world(self) -> World:
+        return World(
+            good=[item(f"{n}") for n in range(5)],
+            twin=item("twin"),
+            bare=item("stranger"),
+            damaged=[item("short"), item("holed"), item("absent")],
+        )
 
 
 def test_vectors_are_looked_up_by_item_and_normalized(path: Path) -> None:
@@ -105,14 +124,15 @@ def test_bad_rows_are_rejected_one_by_one_and_the_most_frequent_length_wins(path
     assert embedder.space.dim == 2
     assert embeddings.item_ids == ["a", "b", "c"]
     not_finite = "its vector holds a value that is missing or not finite"
-    assert [(reject.key, reject.reason) for reject in rejects] == [
+    where = f"in {path.name}: "
+    assert [(reject.key, reject.reason.split(where)[1]) for reject in rejects] == [
         ("short", "its vector has 1 dimensions, expected 2"),
         ("absent", "its vector has 0 dimensions, expected 2"),
         ("nan", not_finite),
         ("inf", not_finite),
         ("hole", not_finite),
-        ("zero", "its vector is all zeros once prepared: it has no direction"),
-        ("twice", "has 2 vectors in the file: keep one"),
+        ("zero", "its vector is all zeros once prepared, so it has no direction"),
+        ("twice", "it has 2 vectors: keep one"),
     ]
 
 
