@@ -11,5 +11,8 @@ from feature_repo import spaces, views
 _root = Path(__file__).parent / "data"
 
 globals().update(
-    {f"{type(found).__name__}_{found.name}": found for found in views.build(_root, spaces.read(_root))}
+    {
+        f"{type(found).__name__}_{found.name}": found
+        for found in views.build(_root, spaces.read(_root))
+    }
 )

@@ -112,5 +112,7 @@ class FeastStore(FeatureStore):
             try:
                 self._views[name] = self._feast.get_feature_view(name)
             except (FeatureViewNotFoundException, FileNotFoundError) as error:
-                raise StoreError(f"the view {name} is not defined; apply the store first") from error
+                raise StoreError(
+                    f"the view {name} is not defined; apply the store first"
+                ) from error
         return self._views[name]

@@ -28,7 +28,5 @@ def to_interactions(
             timestamp=EPOCH + timedelta(microseconds=time),
             weight=None if math.isnan(weight) else weight,
         )
-        for item_id, behavior, time, weight in zip(
-            item_ids, behaviors, times, weights, strict=True
-        )
+        for item_id, behavior, time, weight in zip(item_ids, behaviors, times, weights, strict=True)
     )

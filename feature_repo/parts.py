@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 from feature_repo.atomic import publish
 from feature_repo.tables import CREATED, EVENT_TIME, View
 
+Connection = duckdb.DuckDBPyConnection
+
 EMPTY = "00000000-empty.parquet"  # makes a view without rows readable, with its column types
 
 
@@ -135,7 +137,7 @@ def last_event(part: Path) -> datetime | None:
         return None if row is None else row[0]
 
 
-def connect() -> duckdb.DuckDBPyConnection:
+def connect() -> Connection:
     """A DuckDB of one's own, in memory, that hands out times in UTC."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")

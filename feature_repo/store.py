@@ -143,9 +143,7 @@ class Store:
         A change whose catalog states no later time than before is true from now on.
         """
         view = profile_view()
-        rows = parts.latest(
-            self.root, view, columns=["item_id", "content_hash", "event_timestamp"]
-        )
+        rows = parts.latest(self.root, view, columns=["item_id", "content_hash", "event_timestamp"])
         known = {row["item_id"]: row for row in rows.to_pylist()}
         return parts.append(self.root, view, _profile_batches(items, known, view.schema))
 
@@ -190,9 +188,7 @@ class Store:
             for one in rejects
         ]
         batches = pa.Table.from_pylist(rows, schema=REJECT_SCHEMA).to_batches()
-        return parts.write_part(
-            parts.new_path(self.root / "rejects"), REJECT_SCHEMA, batches
-        )
+        return parts.write_part(parts.new_path(self.root / "rejects"), REJECT_SCHEMA, batches)
 
     def rejects(self) -> list[Reject]:
         """The last reason for each row that was ever set aside, by source and key."""

@@ -30,7 +30,7 @@ OWNER = "sommelier"
 # incremental materialization begins this long ago.
 FOREVER = timedelta(days=36_525)
 
-_TYPES = {
+_TYPES: dict[pa.DataType, Any] = {
     pa.string(): String,
     pa.list_(pa.string()): Array(String),
     pa.list_(pa.int64()): Array(Int64),
@@ -57,7 +57,7 @@ def build(root: Path, spaces: Spaces) -> list[Any]:
     views = [_build_view(root, view, entities[view.entity]) for view in all_views(spaces)]
     service = feast.FeatureService(
         name=SERVICE,
-        features=views,
+        features=list(views),
         description="Everything that the reranker reads: vectors, profiles and histories",
         owner=OWNER,
     )
@@ -91,7 +91,8 @@ def _build_view(root: Path, view: View, entity: feast.Entity) -> feast.FeatureVi
         ttl=FOREVER,
         online=True,
         tags=_tags(view),
-        description=_DESCRIPTIONS.get(view.name) or f"Vectors of the space in the tags, by {view.key}",
+        description=_DESCRIPTIONS.get(view.name)
+        or f"Vectors of the space in the tags, by {view.key}",
         owner=OWNER,
     )
 

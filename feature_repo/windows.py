@@ -52,10 +52,9 @@ def changed_windows(
             yield batch.cast(view.schema)
 
 
-def _check_times(connection: "parts.duckdb.DuckDBPyConnection") -> None:
+def _check_times(connection: parts.Connection) -> None:
     bad = connection.execute(
-        "SELECT count(*), min(user_id) FROM events "
-        'WHERE "timestamp" IS NULL AND "position" IS NULL'
+        'SELECT count(*), min(user_id) FROM events WHERE "timestamp" IS NULL AND "position" IS NULL'
     ).fetchone()
     assert bad is not None
     if bad[0]:

@@ -9,6 +9,7 @@ import pytest
 
 from embedders.items import EPOCH
 from feature_repo import parts
+from feature_repo.store import Store
 from feature_repo.tables import profile_view
 
 VIEW = profile_view()
@@ -77,18 +78,15 @@ from feature_repo.store import Store
 who = sys.argv[2]
 for n in range(20):
     # Every other write brings a space of its own: spaces.json is contended too.
-    space = Space(modality=Modality.TEXT, encoder="toy", revision=f"{who}{n}" if n % 2 else "", dim=2)
+    revision = f"{who}{n}" if n % 2 else "shared"
+    space = Space(modality=Modality.TEXT, encoder="toy", revision=revision, dim=2)
     vectors = Embeddings(space=space, item_ids=[f"{who}{n}"], vectors_ND=np.eye(2, dtype="f4")[:1])
     Store(Path(sys.argv[1])).write(
         vectors, content_hashes=["x"], event_timestamps=[datetime.now(UTC)]
     )
 """
-    writers = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), who]) for who in "ab"
-    ]
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), who]) for who in "ab"]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
-    from feature_repo.store import Store
-
     store = Store(tmp_path)
     assert len(store.spaces()) == 21
     ids = [one for space in store.spaces().values() for one in store.read(space).item_ids]

@@ -31,7 +31,12 @@ def rows(store: Store) -> list[tuple[str, int, list[str]]]:
 def test_each_event_has_the_last_events_up_to_it(store: Store, interactions_of: Make) -> None:
     short = Store(store.root, history=HistoryConfig(limit=2))
     # Out of order on purpose.
-    log = [("u", "c", EPOCH + 3 * DAY), ("u", "a", EPOCH), ("w", "z", EPOCH), ("u", "b", EPOCH + DAY)]
+    log = [
+        ("u", "c", EPOCH + 3 * DAY),
+        ("u", "a", EPOCH),
+        ("w", "z", EPOCH),
+        ("u", "b", EPOCH + DAY),
+    ]
     assert short.write_history(interactions_of(log)) == 4
     assert rows(short) == [
         ("u", 0, ["a"]),
@@ -68,9 +73,7 @@ def test_positions_stand_in_for_missing_times(store: Store) -> None:
     assert str(last["weights"]) == "[nan, 2.5]"
 
 
-def test_only_users_with_new_events_are_written_again(
-    store: Store, interactions_of: Make
-) -> None:
+def test_only_users_with_new_events_are_written_again(store: Store, interactions_of: Make) -> None:
     log = [("u", "a", EPOCH), ("w", "z", EPOCH)]
     assert store.write_history(interactions_of(log)) == 2
     assert store.write_history(interactions_of(log)) == 0
@@ -95,5 +98,5 @@ def test_an_event_without_any_time_is_refused(
 ) -> None:
     log = interactions_of([("u", "a", start), ("w", "b", start)])
     timeless = log.set_column(4, "timestamp", pa.nulls(2, pa.timestamp("us", tz="UTC")))
-    with pytest.raises(StoreError, match="2 interactions have neither .* user 'u'"):
+    with pytest.raises(StoreError, match=r"2 interactions have neither .* user 'u'"):
         store.write_history(timeless)
