@@ -54,6 +54,17 @@ def test_prometheus_scrapes_a_port_that_the_ranker_exposes(dockerfile: str) -> N
     assert re.search(rf"^EXPOSE .*\b{port}\b", dockerfile, re.MULTILINE)
 
 
+def test_the_stores_are_found_where_the_production_profile_looks(services: dict[str, Any]) -> None:
+    profile = (INFRA.parent / "feature_repo" / "production.yaml").read_text()
+    environment = services["ranker"]["environment"]
+    assert set(re.findall(r"\$\{(\w+)\}", profile)) == set(environment)
+    for name, service in (("REDIS", "redis"), ("POSTGRES_URL", "postgres")):
+        host, port = environment[name].split("@")[-1].split("/")[0].split(":")
+        assert host == service
+        assert int(port) == {"redis": 6379, "postgres": 5432}[service]
+        assert services[service]["profiles"] == ["production"]
+
+
 def test_every_service_is_checked_for_its_health_and_writes_only_to_declared_volumes(
     services: dict[str, Any], dockerfile: str
 ) -> None:
