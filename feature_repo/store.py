@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedders.items import Interaction, Item, Reject
 from embedders.vectors import Embeddings, Space
@@ -21,6 +22,7 @@ from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, Stor
 from feature_repo.materialize import materialize
 from feature_repo.registry import open_feature_store
 from feature_repo.tables import (
+    INSTANT,
     REJECT_SCHEMA,
     all_views,
     history_view,
@@ -93,20 +95,10 @@ class Store:
         if any(moment.tzinfo is None for moment in event_timestamps):
             raise StoreError("an event timestamp has no time zone; give it one, such as UTC")
         view = vector_view(embeddings.space, entity=entity)
-        table = pa.Table.from_arrays(
-            [
-                pa.array(embeddings.item_ids, pa.string()),
-                pa.array(event_timestamps, view.schema.field("event_timestamp").type),
-                pa.array([datetime.now(UTC)] * len(embeddings), view.schema.field("created").type),
-                pa.array(content_hashes, pa.string()),
-                _to_lists(embeddings),
-                pa.array([embeddings.space.space_id] * len(embeddings), pa.string()),
-            ],
-            schema=view.schema,
-        )
         parts.define(self.root, view)
         spaces.add(self.root, embeddings.space, entity=entity)
-        return parts.append(self.root, view, table.to_batches(ROWS_PER_BATCH))
+        batches = _vector_batches(embeddings, content_hashes, event_timestamps, view.schema)
+        return parts.append(self.root, view, batches)
 
     def content_hashes(self, space: Space, *, entity: Entity = Entity.ITEM) -> dict[str, str]:
         """The hash of the content that each id's latest vector was made from."""
@@ -133,8 +125,7 @@ class Store:
             )
         view = vector_view(space, entity=entity)
         rows = parts.latest(self.root, view, columns=[view.key, "vector"], until=as_of)
-        flat = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        vectors_ND = np.asarray(flat, dtype=np.float32).reshape(rows.num_rows, space.dim)
+        vectors_ND = _to_matrix(rows["vector"], space.dim)
         return Embeddings(space=space, item_ids=rows[view.key].to_pylist(), vectors_ND=vectors_ND)
 
     def write_profiles(self, items: Iterable[Item]) -> int:
@@ -224,9 +215,34 @@ class Store:
         )
 
 
-def _to_lists(embeddings: Embeddings) -> pa.ListArray:
-    ends = np.arange(len(embeddings) + 1, dtype=np.int32) * embeddings.space.dim
-    return pa.ListArray.from_arrays(ends, pa.array(embeddings.vectors_ND.reshape(-1)))
+def _vector_batches(
+    embeddings: Embeddings,
+    content_hashes: Sequence[str],
+    event_timestamps: Sequence[datetime],
+    schema: pa.Schema,
+) -> Iterator[pa.RecordBatch]:
+    now = datetime.now(UTC)
+    for start in range(0, len(embeddings), ROWS_PER_BATCH):
+        rows = slice(start, start + ROWS_PER_BATCH)
+        vectors_ND = np.ascontiguousarray(embeddings.vectors_ND[rows])
+        num_rows = len(vectors_ND)
+        ends = np.arange(num_rows + 1, dtype=np.int32) * embeddings.space.dim
+        columns = [
+            pa.array(embeddings.item_ids[rows], pa.string()),
+            pa.array(event_timestamps[rows], INSTANT),
+            pa.array([now] * num_rows, INSTANT),
+            pa.array(content_hashes[rows], pa.string()),
+            pa.ListArray.from_arrays(ends, pa.array(vectors_ND.reshape(-1))),
+            pa.array([embeddings.space.space_id] * num_rows, pa.string()),
+        ]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _to_matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
+    # Chunk by chunk: one Arrow list column ends at 2^31 floats.
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    flat = np.concatenate([np.zeros(0, np.float32), *chunks])
+    return flat.reshape(len(column), dim)
 
 
 def _profile_batches(
