@@ -19,11 +19,14 @@ def intervals(
     scores: Mapping[str, Scores], config: EvaluationConfig
 ) -> dict[str, dict[str, Interval]]:
     """Route -> measure -> mean and interval."""
-    return {
-        name: bootstrap_all(
-            one.values, samples=config.samples, seed=config.seed, level=config.level
-        )
+    flat = {
+        f"{name} {key}": values_U
         for name, one in scores.items()
+        for key, values_U in one.values.items()
+    }
+    found = bootstrap_all(flat, samples=config.samples, seed=config.seed, level=config.level)
+    return {
+        name: {key: found[f"{name} {key}"] for key in one.values} for name, one in scores.items()
     }
 
 

@@ -13,10 +13,12 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from evaluation.comparison import ablations_of, deltas, intervals
 from evaluation.example import Example
 from evaluation.judgements import Judgement
-from evaluation.metrics import per_user, recall
 from evaluation.movement import movement
 from evaluation.protocol import EvaluationConfig
 from evaluation.report import RecallCurve, Report
@@ -193,10 +195,21 @@ def _curve(
 ) -> RecallCurve:
     ks = [k for k in CURVE_KS if k < config.num_candidates] + [config.num_candidates]
     found, guessed = (
-        [float(per_user(run.aligned(judgements), judgements, recall, k).mean()) for k in ks]
-        for run in (retrieved, popular)
+        _recall_at_every_k(run, judgements, ks[-1])[ks].tolist() for run in (retrieved, popular)
     )
     return RecallCurve(ks=tuple(ks), retrieval=tuple(found), popularity=tuple(guessed))
+
+
+def _recall_at_every_k(
+    run: Run, judgements: Sequence[Judgement], limit: int
+) -> NDArray[np.float64]:
+    """Mean recall by k, from 0 to `limit`; one pass for all k."""
+    gains = np.zeros(limit + 1)
+    for judgement, ranked in zip(judgements, run.aligned(judgements), strict=True):
+        for rank, item_id in enumerate(ranked[:limit], start=1):
+            if item_id in judgement.item_ids:
+                gains[rank] += 1 / len(judgement.item_ids)
+    return np.cumsum(gains) / len(judgements)
 
 
 def _counts(

@@ -85,13 +85,11 @@ def remarks(report: Report) -> list[str]:
         f"choose; the {k} most popular items hold {percent(popular)}. "
         "What is not among the candidates no reranking can bring back."
     ]
-    if report.headroom is not None:
-        best = report.routes["ceiling"][report.headline].mean
-        said.append(
-            f"The best possible order of these candidates would reach {number(best)}; reranking "
-            f"covers {percent(report.headroom).replace('-', MINUS)} of the way from retrieval's "
-            "order to it."
-        )
+    best = report.routes["ceiling"][report.headline].mean
+    reach = f"The best possible order of these candidates would reach {number(best)}"
+    if report.headroom is not None and report.delta[report.headline].low > 0:
+        reach += f"; reranking covers {percent(report.headroom)} of the way to it"
+    said.append(f"{reach}.")
     if report.ablations:
         said.append(_ablation_remark(report))
     if report.counts.get("num_seen_candidates"):

@@ -45,6 +45,13 @@ def test_modalities_are_named_by_worth_and_doubt_is_said(report):
     assert remarks(doubtful)[-1].count("cannot be told from zero") == len(report.ablations)
 
 
+def test_the_way_to_the_ceiling_is_told_only_of_a_certain_gain(report):
+    assert any("of the way to it" in one for one in remarks(report))
+    doubtful = remarks(with_delta(report, -0.01, 0.02, 0.05))
+    assert any("would reach" in one for one in doubtful)
+    assert not any("of the way to it" in one for one in doubtful)
+
+
 def test_seen_candidates_are_warned_of(report):
     warned = replace(report, counts=dict(report.counts) | {"num_seen_candidates": 7})
     assert any("7 candidates had been met" in one for one in remarks(warned))
