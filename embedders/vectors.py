@@ -71,7 +71,8 @@ class Embeddings:
                 f"got {self.vectors_ND.shape}"
             )
         if self.vectors_ND.dtype != np.float32:
-            raise ValueError(f"{self.space.space_id}: expected float32, got {self.vectors_ND.dtype}")
+            found = self.vectors_ND.dtype
+            raise ValueError(f"{self.space.space_id}: expected float32, got {found}")
         if len(set(self.item_ids)) != len(self.item_ids):
             raise ValueError(f"{self.space.space_id}: an id occurs twice")
         is_bad_N = ~np.isfinite(self.vectors_ND).all(axis=1)
@@ -91,6 +92,6 @@ class Embeddings:
 
 def normalize(vectors_ND: NDArray[np.floating]) -> NDArray[np.float32]:
     """Rows scaled to unit length, in float32. A row of zeros stays a row of zeros."""
-    vectors_ND = np.asarray(vectors_ND, dtype=np.float32)
-    norms_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    return vectors_ND / np.where(norms_N1 > 0, norms_N1, 1)
+    wide_ND = np.asarray(vectors_ND, dtype=np.float64)  # squares of large values overflow float32
+    norms_N1 = np.linalg.norm(wide_ND, axis=1, keepdims=True)
+    return (wide_ND / np.where(norms_N1 > 0, norms_N1, 1)).astype(np.float32)
