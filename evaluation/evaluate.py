@@ -49,17 +49,20 @@ def evaluate(
     """Send every judged user along the route, and along each ablated one, and measure.
 
     Args:
-        judgements: Who is judged by what, in any order; one for each user.
+        judgements: Who is judged by what, in any order; one for each user. Their moments may
+            differ, as a warm-up makes them.
         retrieve: A batch of queries -> their candidates, best first, at least
             `config.num_candidates` each where there are so many.
         rerank: One query and its candidates -> every candidate exactly once.
         popularity: The items with any event before the cut, most popular first. An item that is
             not in it is cold.
-        seen: What each judged user met before the cut; popularity leaves it out, and its size is
-            the length of the user's history.
+        seen: What each judged user met before being asked (`evaluation.history.seen_before`);
+            popularity leaves it out, and its size is the length of the user's history.
         ablations: Modality -> the same route without it in retrieval and in fusion.
         queries: Aligned to `judgements`; None asks for each user as of the judgement's time.
         counts, manifest: Further facts to report, such as `Split.counts` and the generation's id.
+            Where users are warmed up give the manifest its `cut`, which otherwise is the earliest
+            moment at which anybody is asked.
         on_progress: Called after every user.
 
     Raises:

@@ -1,14 +1,18 @@
 """Interactions in, what was known at the cut out: popularity, and what each user had met.
 
-Only events before the cut are read, so neither can leak what happened after it.
+Only events before the cut are read, so neither can leak what happened after it. Where users are
+asked at moments of their own, `seen_before` says what each had met by then; popularity stays
+the cut's.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from evaluation.judgements import Judgement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +47,40 @@ def history(
     if user_ids is not None:
         wanted = pa.array(sorted(user_ids), pa.string())
         met = met.filter(pc.is_in(met["user_id"], value_set=wanted))
-    by_user = met.group_by("user_id").aggregate([("item_id", "list")])
-    lists = zip(by_user["user_id"].to_pylist(), by_user["item_id_list"].to_pylist(), strict=True)
     return History(
         popularity=tuple(fans["item_id"].to_pylist()),
-        seen={user_id: frozenset(item_ids) for user_id, item_ids in lists},
+        seen=_by_user(met),
         num_interactions=before.num_rows,
         num_users=num_users,
     )
+
+
+def seen_before(
+    interactions: pa.Table, judgements: Sequence[Judgement]
+) -> dict[str, frozenset[str]]:
+    """For each judged user every item met in any way strictly before the judgement's `as_of`.
+
+    Events without a timestamp are passed over. A user who had met nothing has an empty set.
+
+    Raises:
+        ValueError: a user is judged twice.
+    """
+    as_of = {one.user_id: one.as_of for one in judgements}
+    if len(as_of) < len(judgements):
+        raise ValueError("a user is judged twice, so there is no one moment before which to look")
+    time = interactions["timestamp"].type
+    moments = pa.array(as_of.values(), pa.timestamp("us", tz="UTC")).cast(time)
+    asked = pa.table([pa.array(as_of, pa.string()), moments], names=["user_id", "as_of"])
+    events = pa.table(
+        {name: interactions[name].cast(pa.string()) for name in ("user_id", "item_id")}
+        | {"timestamp": interactions["timestamp"]}
+    ).join(asked, keys="user_id", join_type="inner")
+    earlier = events.filter(pc.less(events["timestamp"], events["as_of"]))
+    met = _by_user(earlier.group_by(["user_id", "item_id"]).aggregate([]))
+    return {user_id: met.get(user_id, frozenset()) for user_id in as_of}
+
+
+def _by_user(met: pa.Table) -> dict[str, frozenset[str]]:
+    by_user = met.group_by("user_id").aggregate([("item_id", "list")])
+    lists = zip(by_user["user_id"].to_pylist(), by_user["item_id_list"].to_pylist(), strict=True)
+    return {user_id: frozenset(item_ids) for user_id, item_ids in lists}

@@ -18,7 +18,7 @@ from evaluation.metrics import ndcg, per_user, recall
 from evaluation.runs import Run
 from evaluation.significance import Interval, bootstrap
 
-HISTORY_STARTS = (0, 5, 10, 20, 50)  # in distinct items met before the cut
+HISTORY_STARTS = (0, 5, 10, 20, 50)  # in distinct items met before being asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

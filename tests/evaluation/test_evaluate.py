@@ -1,6 +1,7 @@
 """The whole measurement over a world whose answers are known."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -119,6 +120,30 @@ def test_users_are_asked_for_as_of_the_cut(world):
         config=QUICK,
     )
     assert {query.as_of for query in asked} == {world.judgements[0].as_of}
+
+
+def test_each_user_is_asked_at_their_own_moment_and_cold_items_stay_the_cuts(world):
+    asked = []
+    retrieve, rerank = world.route(0.7, 0.5)
+    cut = world.judgements[0].as_of
+    judgements = [
+        replace(one, as_of=cut + timedelta(days=days))
+        for days, one in enumerate(world.judgements[:40])
+    ]
+
+    def noting(batch):
+        asked.extend(batch)
+        return retrieve(batch)
+
+    route = {"retrieve": noting, "rerank": rerank}
+    facts = {"popularity": world.popularity, "seen": world.seen, "config": QUICK}
+    later = evaluate(judgements, **route, **facts)
+    assert [query.as_of for query in asked] == [one.as_of for one in judgements]
+    at_the_cut = evaluate(world.judgements[:40], **route, **facts)
+    assert later.slices == at_the_cut.slices
+    assert later.manifest["cut"] == cut.isoformat()
+    known = evaluate(judgements[1:], **route, **facts, manifest={"cut": cut.isoformat()})
+    assert known.manifest["cut"] == cut.isoformat()
 
 
 def test_nobody_to_judge_is_refused_with_what_to_do(world):

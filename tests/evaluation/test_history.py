@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
+import pytest
 
-from evaluation.history import history
+from evaluation.history import history, seen_before
+from evaluation.judgements import Judgement
 
 CUT = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -49,3 +52,65 @@ def test_seen_items_are_given_for_the_users_asked_for_while_popularity_is_everyb
     found = history(EVENTS, cut=CUT, user_ids=["u2", "u3"])
     assert set(found.seen) == {"u2"}
     assert found.popularity == ("b", "a", "fan favorite")
+
+
+def judged(user_id, days):
+    return Judgement(user_id=user_id, as_of=CUT + timedelta(days=days), item_ids=frozenset({"x"}))
+
+
+def test_what_was_met_is_read_strictly_before_each_users_own_moment():
+    moments = [judged("u3", 2), judged("u1", -4), judged("u2", 0), judged("u4", 9)]
+    assert seen_before(EVENTS, moments) == {
+        "u3": {"hit of tomorrow"},
+        "u1": {"fan favorite"},
+        "u2": {"a", "b"},
+        "u4": frozenset(),
+    }
+    assert seen_before(EVENTS, []) == {}
+
+
+def test_at_the_cut_it_is_what_the_history_says():
+    found = seen_before(EVENTS, [judged("u1", 0), judged("u2", 0)])
+    assert found == history(EVENTS, cut=CUT).seen
+
+
+def test_events_without_a_time_are_not_known_to_have_come_before():
+    timeless = EVENTS.set_column(
+        2, "timestamp", pa.nulls(EVENTS.num_rows, pa.timestamp("us", tz="UTC"))
+    )
+    assert seen_before(timeless, [judged("u1", 0)]) == {"u1": frozenset()}
+
+
+def test_ids_may_come_dictionary_encoded_and_times_in_seconds():
+    encoded = pa.table(
+        {
+            "user_id": EVENTS["user_id"].dictionary_encode(),
+            "item_id": EVENTS["item_id"].dictionary_encode(),
+            "timestamp": EVENTS["timestamp"].cast(pa.timestamp("s", tz="UTC")),
+        }
+    )
+    moments = [judged("u1", -4), judged("u2", 0)]
+    assert seen_before(encoded, moments) == seen_before(EVENTS, moments)
+
+
+def test_many_events_agree_with_a_plain_loop():
+    random = np.random.default_rng(0)
+    rows = [
+        (f"u{random.integers(20)}", f"i{random.integers(60)}", int(random.integers(-50, 50)))
+        for _ in range(2000)
+    ]
+    moments = [judged(f"u{n}", int(random.integers(-50, 50))) for n in range(20)]
+    expected = {
+        one.user_id: {
+            item
+            for user, item, day in rows
+            if user == one.user_id and CUT + timedelta(days=day) < one.as_of
+        }
+        for one in moments
+    }
+    assert seen_before(events(*rows), moments) == expected
+
+
+def test_two_moments_of_one_user_are_refused():
+    with pytest.raises(ValueError, match="judged twice"):
+        seen_before(EVENTS, [judged("u1", 0), judged("u1", 1)])

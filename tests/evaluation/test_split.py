@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from evaluation.history import seen_before
 from evaluation.split import sample, split
 
 CUT = datetime(2024, 3, 1, tzinfo=UTC)
@@ -118,6 +119,7 @@ def test_everybody_who_is_left_out_is_counted_once_by_cause(mixed):
         "num_not_sampled": 0,
         "num_unknown_items": 1,
         "num_repeated_choices": 1,
+        "num_warmed_up": 0,
     }
 
 
@@ -147,6 +149,92 @@ def test_no_events_judge_nobody():
     found = split(table(), cut=CUT)
     assert found.judgements == ()
     assert found.num_users_after == 0
+
+
+def at(minutes):
+    return CUT + timedelta(minutes=minutes)
+
+
+@pytest.fixture
+def sittings():
+    """`newcomer` sees a, b and c (b and c in one moment), then chooses d, and d and a again."""
+    return table(
+        ("newcomer", "z", "view", None, BEFORE),
+        ("newcomer", "a", "view", None, at(1)),
+        ("newcomer", "c", "view", None, at(2)),
+        ("newcomer", "b", "view", None, at(2)),
+        ("newcomer", "d", "buy", None, at(5)),
+        ("newcomer", "a", "buy", None, at(6)),
+        ("newcomer", "z", "buy", None, at(7)),
+        ("newcomer", "e", "buy", None, at(8)),
+        ("brief", "a", "buy", None, at(1)),
+        ("brief", "b", "buy", None, at(2)),
+        ("burst", "a", "buy", None, at(3)),
+        ("burst", "b", "buy", None, at(3)),
+        ("burst", "c", "buy", None, at(3)),
+        ("regular", "a", "buy", None, BEFORE),
+        ("regular", "b", "buy", None, BEFORE),
+        ("regular", "c", "buy", None, at(1)),
+        ("regular", "d", "buy", None, at(9)),
+    )
+
+
+def test_a_newcomer_is_asked_after_a_warm_up_and_judged_on_what_follows(sittings):
+    found = split(sittings, cut=CUT, min_history=2, behaviors={"buy"}, warm_up=2)
+    assert truth(found) == {"newcomer": {"d", "e"}, "regular": {"c", "d"}}
+    assert {one.user_id: one.as_of for one in found.judgements} == {
+        "newcomer": at(5),  # the third event shares the second's moment, so it is history
+        "regular": CUT,
+    }
+    assert found.counts == {
+        "num_users_after": 4,
+        "num_without_history": 2,  # brief has no third event, burst none of a later moment
+        "num_without_choices": 0,
+        "num_without_known_items": 0,
+        "num_without_new_items": 0,
+        "num_not_sampled": 0,
+        "num_unknown_items": 0,
+        "num_repeated_choices": 2,  # a was met during the warm-up, z before the cut
+        "num_warmed_up": 1,
+    }
+
+
+def test_a_shorter_warm_up_asks_earlier_and_more_users(sittings):
+    found = split(sittings, cut=CUT, min_history=2, warm_up=1)
+    assert {one.user_id: one.as_of for one in found.judgements} == {
+        "brief": at(2),
+        "newcomer": at(2),
+        "regular": CUT,
+    }
+    assert truth(found)["newcomer"] == {"b", "c", "d", "e"}
+    assert found.num_warmed_up == 2
+
+
+def test_without_a_warm_up_everybody_is_asked_at_the_cut(sittings):
+    found = split(sittings, cut=CUT)
+    assert {one.as_of for one in found.judgements} == {CUT}
+    assert set(truth(found)) == {"newcomer", "regular"}
+    assert (found.num_warmed_up, found.num_without_history) == (0, 2)
+
+
+def test_a_warm_up_stays_within_the_window(sittings):
+    found = split(sittings, cut=CUT, until=at(6), min_history=2, behaviors={"buy"}, warm_up=2)
+    assert truth(found) == {"newcomer": {"d"}, "regular": {"c"}}
+    with_less = split(sittings, cut=CUT, until=at(5), min_history=2, warm_up=2)
+    assert set(truth(with_less)) == {"regular"}
+
+
+def test_a_sample_counts_the_warmed_up_users_that_it_keeps(sittings):
+    whole = split(sittings, cut=CUT, min_history=2, warm_up=1)
+    drawn = sample(whole, limit=1, seed=0)
+    kept = drawn.judgements[0].user_id
+    assert drawn.counts["num_warmed_up"] == (kept != "regular")
+    assert drawn.num_not_sampled == 2
+
+
+def test_a_warm_up_without_events_is_refused(sittings):
+    with pytest.raises(ValueError, match="warm_up counts events and must be at least 1, got 0"):
+        split(sittings, cut=CUT, warm_up=0)
 
 
 @pytest.mark.parametrize(
@@ -182,12 +270,18 @@ def test_a_sample_keeps_the_order_repeats_by_seed_and_counts_the_rest():
     assert sample(whole, limit=50, seed=1) is whole
 
 
-@pytest.mark.shared_data
-def test_a_real_log_is_split_without_a_leak(shared_data):
+def read_movielens(shared_data):
+    """Its events, and the moment after four fifths of them."""
     events = pq.read_table(shared_data / "movielens" / "interactions.parquet")
     events = events.rename_columns({"rating": "weight"})
     times = np.sort(events["timestamp"].to_numpy())
     cut = times[int(0.8 * len(times))].astype("datetime64[us]").item().replace(tzinfo=UTC)
+    return events, cut
+
+
+@pytest.mark.shared_data
+def test_a_real_log_is_split_without_a_leak(shared_data):
+    events, cut = read_movielens(shared_data)
     found = split(events, cut=cut, min_weight=4)
     before = events.filter(pc.less(events["timestamp"], pa.scalar(cut)))
     met = set(zip(before["user_id"].to_pylist(), before["item_id"].to_pylist(), strict=True))
@@ -197,3 +291,17 @@ def test_a_real_log_is_split_without_a_leak(shared_data):
     counts = found.counts
     left_out = sum(n for name, n in counts.items() if "without" in name)
     assert counts["num_users_after"] == len(found.judgements) + left_out
+
+
+@pytest.mark.shared_data
+def test_a_warm_up_judges_many_more_users_of_a_log_of_single_sittings(shared_data):
+    events, cut = read_movielens(shared_data)
+    plain = split(events, cut=cut, min_weight=4, min_history=5)
+    warm = split(events, cut=cut, min_weight=4, min_history=5, warm_up=10)
+    asked_at_the_cut = {one for one in warm.judgements if one.as_of == cut}
+    assert asked_at_the_cut == set(plain.judgements)
+    assert warm.num_warmed_up > len(plain.judgements)
+    seen = seen_before(events, warm.judgements)
+    for one in warm.judgements:
+        assert not one.item_ids & seen[one.user_id]
+        assert one.as_of == cut or len(seen[one.user_id]) >= 10
