@@ -1,0 +1,169 @@
+"""A user in, titled items in their order out: from a server, or from a generation loaded here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ranker.ranking import Ranking, Status
+from ranker.serving import Serving
+from retrieval.candidates import Query
+from sommelier.watch import Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One item of an answer."""
+
+    item_id: str
+    title: str
+    rank: int
+    score: float
+    retrieval_rank: int
+    status: Status
+
+    @property
+    def move(self) -> str:
+        """`▲3`, `▼1`, or nothing."""
+        if not self.rank or not self.retrieval_rank or self.rank == self.retrieval_rank:
+            return ""
+        places = self.retrieval_rank - self.rank
+        return f"▲{places}" if places > 0 else f"▼{-places}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A local or a remote answer."""
+
+    user_id: str
+    generation_id: str
+    judged_by: str
+    lines: tuple[Line, ...]
+    source: str
+    """The server's address, or `this process`."""
+
+
+def recommend(serving: Serving, *, user_id: str, top_k: int, num_candidates: int) -> Reply:
+    """The best of the whole catalog, found in this process.
+
+    Raises:
+        ValueError: the store does not know the user.
+    """
+    _check_user(serving, user_id)
+    query = Query(user_id=user_id)
+    candidates = serving.retrieve(query, limit=max(top_k, num_candidates))
+    return _local(serving, user_id, serving.rerank(query, candidates), top_k)
+
+
+def rerank(serving: Serving, *, user_id: str, item_ids: Sequence[str]) -> Reply:
+    """These items in the user's order, found in this process; unknown ones come last.
+
+    Raises:
+        ValueError: the store does not know the user, or an item is named twice.
+    """
+    _check_user(serving, user_id)
+    query = Query(user_id=user_id)
+    candidates = serving.score(query, item_ids)
+    reply = _local(serving, user_id, serving.rerank(query, candidates), len(item_ids))
+    known = {line.item_id for line in reply.lines}
+    unknown = tuple(
+        Line(
+            item_id=item_id,
+            title="",
+            rank=0,
+            score=0.0,
+            retrieval_rank=0,
+            status=Status.UNKNOWN_ITEM,
+        )
+        for item_id in sorted(set(item_ids) - known)
+    )
+    return Reply(
+        user_id=user_id,
+        generation_id=reply.generation_id,
+        judged_by=reply.judged_by,
+        lines=reply.lines + unknown,
+        source=reply.source,
+    )
+
+
+def recommend_from(
+    address: str, *, user_id: str, top_k: int, num_candidates: int, timeout_s: float
+) -> Reply:
+    """The best of the whole catalog, asked of a server."""
+    from ranker.client import RankerClient
+
+    with RankerClient(address, timeout_s=timeout_s) as client:
+        answer = client.recommend(user_id=user_id, top_k=top_k, num_candidates=num_candidates)
+        return _remote(address, user_id, answer)
+
+
+def rerank_from(
+    address: str, *, user_id: str, item_ids: Sequence[str], timeout_s: float
+) -> Reply:
+    """These items in the user's order, asked of a server."""
+    from ranker.client import RankerClient
+
+    with RankerClient(address, timeout_s=timeout_s) as client:
+        return _remote(address, user_id, client.rerank(item_ids, user_id=user_id))
+
+
+def summary(reply: Reply) -> Summary:
+    """The reply as a table."""
+    return Summary(
+        title=f"For {reply.user_id}",
+        header=("rank", "item", "title", "score", "retrieved", "moved", "status"),
+        rows=tuple(
+            (
+                str(line.rank or "-"),
+                line.item_id,
+                line.title,
+                f"{line.score:.3f}" if line.rank else "",
+                str(line.retrieval_rank or "-"),
+                line.move,
+                "" if line.status is Status.OK else line.status.replace("_", " "),
+            )
+            for line in reply.lines
+        ),
+        notes=(
+            f"generation {reply.generation_id}, judged by {reply.judged_by or 'nobody'}, "
+            f"from {reply.source}",
+        ),
+    )
+
+
+def _check_user(serving: Serving, user_id: str) -> None:
+    if serving.history(user_id) is None:
+        raise ValueError(
+            f"the store knows no user {user_id!r}: name one of the catalog's interactions, or "
+            "ask the server with an inline history"
+        )
+
+
+def _local(serving: Serving, user_id: str, ranking: Ranking, top_k: int) -> Reply:
+    titles = {item.item_id: serving.title(item.item_id) or "" for item in ranking.items[:top_k]}
+    return _reply("this process", user_id, ranking, titles, top_k)
+
+
+def _remote(address: str, user_id: str, answer: Ranking) -> Reply:
+    titles = {item.item_id: getattr(item, "title", "") for item in answer.items}
+    return _reply(address, user_id, answer, titles, len(answer.items))
+
+
+def _reply(
+    source: str, user_id: str, ranking: Ranking, titles: dict[str, str], top_k: int
+) -> Reply:
+    return Reply(
+        user_id=user_id,
+        generation_id=ranking.generation_id,
+        judged_by=ranking.judged_by,
+        source=source,
+        lines=tuple(
+            Line(
+                item_id=item.item_id,
+                title=titles[item.item_id],
+                rank=item.rank,
+                score=item.score,
+                retrieval_rank=item.retrieval_rank,
+                status=item.status,
+            )
+            for item in ranking.items[:top_k]
+        ),
+    )

@@ -1,0 +1,57 @@
+"""An index and an adapter in, one immutable generation that servers load out."""
+
+from ranker.generation import Generation, Generations
+from retrieval.build import load as load_index
+from sommelier.index import fused_space
+from sommelier.train import trained
+from sommelier.watch import Summary, Watch
+from sommelier.workspace import Workspace
+
+
+def generations(workspace: Workspace) -> Generations:
+    """All that were published."""
+    return Generations(workspace.settings.paths.generations)
+
+
+def publish(workspace: Workspace, *, watch: Watch) -> Summary:
+    """Publish what was trained and indexed; the same content again stays the same generation.
+
+    Raises:
+        ValueError: nothing was indexed yet, or the index is damaged.
+    """
+    ready, space = trained(workspace), fused_space(workspace)
+    as_of = load_index(workspace.settings.paths.index).manifest.as_of
+    assert as_of is not None  # `index` always states its cut
+    before = workspace.state.read("publish").get("generation_id")
+    with watch.task("generation"):
+        generation = generations(workspace).publish(
+            index=workspace.settings.paths.index,
+            adapter=ready.adapter,
+            llm=ready.llm,
+            fused_space=space,
+            as_of=as_of,
+        )
+    workspace.state.write("publish", {"generation_id": generation.generation_id})
+    return _summary(generation, is_new=generation.generation_id != before)
+
+
+def point(workspace: Workspace, generation_id: str) -> Summary:
+    """Serve an earlier generation again."""
+    every = generations(workspace)
+    every.point(generation_id)
+    workspace.state.write("publish", {"generation_id": generation_id})
+    return _summary(every.current(), is_new=True)
+
+
+def _summary(generation: Generation, *, is_new: bool) -> Summary:
+    return Summary(
+        title="Published" if is_new else "Published before: nothing is new",
+        header=("what", ""),
+        rows=(
+            ("generation", generation.generation_id),
+            ("as of", generation.as_of.isoformat()),
+            ("LLM", generation.llm),
+            ("spaces", ", ".join(space.space_id for space in generation.spaces)),
+        ),
+        is_new=is_new,
+    )

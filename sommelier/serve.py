@@ -1,0 +1,41 @@
+"""A published generation in, a gRPC server that answers until it is told to stop out."""
+
+from ranker.loaded import LoadedGeneration, load
+from ranker.server import RankerServer, run_until_signal
+from sommelier.publish import generations
+from sommelier.watch import Watch
+from sommelier.workspace import Workspace
+
+
+def loaded(workspace: Workspace, *, watch: Watch, online: bool = True) -> LoadedGeneration:
+    """The current generation, ready to answer.
+
+    Raises:
+        ValueError: nothing was published, or it is damaged.
+    """
+    with watch.task("loading the generation"):
+        return load(generations(workspace), store=workspace.store, online=online)
+
+
+def serve(workspace: Workspace, *, watch: Watch) -> None:
+    """Answer over gRPC until SIGTERM or SIGINT.
+
+    Raises:
+        ValueError: nothing was published, or the port is taken.
+    """
+    serving = loaded(workspace, watch=watch)
+
+    def started(server: RankerServer) -> None:
+        info = serving.info
+        watch.say(f"generation {info.generation_id}, {info.num_items:,} items, {info.model}")
+        watch.say(f"listening on {server.address}; Ctrl-C stops it")
+        if server.metrics_port is not None:
+            watch.say(f"metrics on http://{server.host}:{server.metrics_port}/metrics")
+
+    run_until_signal(
+        serving,
+        config=workspace.settings.server,
+        limits=workspace.settings.limits,
+        on_start=started,
+    )
+    watch.say("stopped; no request was cut off before its grace ended")

@@ -1,0 +1,177 @@
+"""The settings of one workspace: every owner's configuration, composed into one frozen noun.
+
+Knows no file: `sommelier.settings_file` reads and writes them. Importing this loads no model
+library, so that any command can look at its settings in a moment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from embedders.columns import Columns
+from embedders.items import Modality
+from embedders.registry import EncoderConfig
+from evaluation.protocol import EvaluationConfig
+from ranker.config import RankerConfig
+from ranker.limits import ServerConfig, ServiceLimits
+from retrieval.build import IndexConfig
+from retrieval.pooled import PoolingConfig
+
+ENCODERS = (
+    EncoderConfig(modality=Modality.TEXT, encoder="minilm"),
+    EncoderConfig(modality=Modality.IMAGE, encoder="hog"),
+    EncoderConfig(modality=Modality.AUDIO, encoder="fbank"),
+    EncoderConfig(modality=Modality.GRAPH, encoder="lightgcn"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogSettings:
+    """Where the items and interactions are."""
+
+    path: Path = Path("catalog")
+    """The catalog's folder, relative to this file."""
+    columns: Columns = field(default_factory=Columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSettings:
+    """How the graph encoder is trained: `embedders.graph_lightgcn.GraphConfig`, field by field.
+
+    That class lives beside the model's heavy library, which reading settings must not load.
+    """
+
+    dim: int = 64
+    num_layers: int = 2
+    epochs: int = 40
+    batch_size: int = 8192
+    learning_rate: float = 0.02
+    weight_decay: float = 1e-4
+    """L2 on the untouched (layer 0) vectors of each batch."""
+    temperature: float = 0.15
+    """Cosines are divided by it in the loss; smaller ones chase the hardest pairs."""
+    behavior_weights: Mapping[str, float] | None = None
+    """An edge's weight is its strongest behavior's. Without it, or for a behavior left out, 1; a
+    behavior of weight 0 makes no edge."""
+    min_weight: float | None = None
+    """Events whose stored weight (a rating) is lower make no edge; those without one do."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where features are kept."""
+
+    root: Path = Path("store")
+    """The store's folder, relative to the workspace."""
+    profile: Path | None = None
+    """A feature_store.yaml of Feast, relative to this file; without it the embedded one: DuckDB,
+    SQLite, no server."""
+    history_limit: int = 50
+    """A user's history is their last so many events; earlier ones are not served."""
+
+    def __post_init__(self) -> None:
+        if self.history_limit < 1:
+            raise ValueError(f"history_limit must be at least 1, got {self.history_limit}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSettings:
+    """What may be learned from when: graph | graph_until | ranker | cut | what is judged."""
+
+    graph_share: float = 0.70
+    """The graph is trained on this share of the events, in time order."""
+    cut_share: float = 0.85
+    """The ranker is trained on the events between the graph's and this share; evaluation judges
+    what came later."""
+    graph_until: datetime | None = None
+    """A moment such as "2024-05-31T00:00:00Z", in place of graph_share."""
+    cut: datetime | Literal["end"] | None = None
+    """A moment, in place of cut_share; "end" trains on everything, for production, and leaves
+    nothing to be judged."""
+
+    def __post_init__(self) -> None:
+        for name in ("graph_share", "cut_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} lies between 0 and 1, got {getattr(self, name)}")
+        for name in ("graph_until", "cut"):
+            moment = getattr(self, name)
+            if isinstance(moment, datetime) and moment.tzinfo is None:
+                raise ValueError(f"{name} {moment.isoformat()} needs a time zone: append Z for UTC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSettings:
+    """Which events are choices: what the ranker learns to foresee, and is judged by."""
+
+    behaviors: tuple[str, ...] | None = None
+    """Without it, every behavior is one."""
+    min_weight: float | None = None
+    """The least weight (a rating) of a choice; an event without a weight is then none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalSettings:
+    """How candidates are found."""
+
+    tune: bool = True
+    """Fit the modalities' weights of [pooling] on moments before the cut."""
+    tune_users: int = 500
+    """At most so many users' moments are looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationSettings(EvaluationConfig):
+    """Who is judged, and how a route is measured."""
+
+    max_users: int | None = None
+    """At most so many users are judged, drawn evenly; without it, everybody."""
+    min_history: int = 1
+    """Judged users have at least so many events before they are asked."""
+    warm_up: int | None = None
+    """A user with less history before the cut is asked after their first so many events behind
+    it; without it, such users are not judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathSettings:
+    """Where everything that is made lies."""
+
+    workspace: Path = Path(".")
+    """Relative to this file; the others are relative to the workspace."""
+    models: Path = Path("models")
+    """Adapters, the embedded LLM, and what was tuned."""
+    index: Path = Path("index")
+    generations: Path = Path("generations")
+    """What was published; one of them is served."""
+    report: Path = Path("report")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it. Paths are as written until `settings_file.load` has made them absolute."""
+
+    catalog: CatalogSettings = field(default_factory=CatalogSettings)
+    encoders: tuple[EncoderConfig, ...] = ENCODERS
+    graph: GraphSettings = field(default_factory=GraphSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    time: TimeSettings = field(default_factory=TimeSettings)
+    target: TargetSettings = field(default_factory=TargetSettings)
+    retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    pooling: PoolingConfig = field(default_factory=PoolingConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    paths: PathSettings = field(default_factory=PathSettings)
+
+    def __post_init__(self) -> None:
+        if not self.encoders:
+            raise ValueError("encoders: name at least one, or leave the section out")
+        modalities = [encoder.modality for encoder in self.encoders]
+        for modality in modalities:
+            if modalities.count(modality) > 1:
+                raise ValueError(f"encoders: {modality} has two encoders; keep one")

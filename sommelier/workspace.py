@@ -1,0 +1,150 @@
+"""Settings in, the things that every stage works on out, each opened when it is first asked for."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+
+from embedders import catalog
+from embedders.items import Interaction, Modality
+from embedders.vectors import Embeddings, Space
+from feature_repo.base import Entity, HistoryConfig
+from feature_repo.store import Store
+from retrieval.concatenated import ItemVectors, concatenate
+from retrieval.pooled import PooledHistory, PoolingConfig
+from retrieval.popularity import popularity
+from retrieval.registry import create
+from retrieval.retriever import Retriever
+from sommelier.settings import Settings
+from sommelier.state import State, digest
+from sommelier.timeline import Timeline, timeline
+
+EMBED_FIRST = "run `sommelier embed` first"
+
+
+class Workspace:
+    """One catalog, its store, and everything that is made of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = State(settings.paths.workspace)
+
+    @cached_property
+    def catalog(self) -> catalog.Catalog:
+        """The catalog, read and checked."""
+        return catalog.read(
+            self.settings.catalog.path, columns=self.settings.catalog.columns
+        )
+
+    @cached_property
+    def store(self) -> Store:
+        """The feature store."""
+        config = self.settings.store
+        history = HistoryConfig(limit=config.history_limit)
+        return Store(config.root, profile=config.profile, history=history)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """What may be learned from when."""
+        return timeline(self.catalog.interactions, self.settings.time)
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The catalog's good items."""
+        ids: list[str] = self.catalog.good_items["item_id"].to_pylist()
+        return ids
+
+    def spaces(self) -> tuple[Space, ...]:
+        """The spaces of the last embedding, by modality.
+
+        Raises:
+            ValueError: nothing was embedded yet.
+        """
+        facts = self.state.read("embed").get("spaces")
+        if not facts:
+            raise ValueError(f"nothing is embedded in {self.settings.store.root}: {EMBED_FIRST}")
+        return tuple(
+            Space(**one | {"modality": Modality(one["modality"])}) for one in facts
+        )
+
+    @cached_property
+    def item_vectors(self) -> ItemVectors:
+        """All items' vectors side by side, as the store holds them now."""
+        return concatenate(
+            (self.store.read(space) for space in self.spaces()), item_ids=self.item_ids
+        )
+
+    @cached_property
+    def user_vectors(self) -> Embeddings | None:
+        """The users' own graph vectors; None where no graph was trained."""
+        written = self.store.spaces()
+        for space in self.spaces():
+            if (Entity.USER, space.space_id) in written:
+                return self.store.read(space, entity=Entity.USER)
+        return None
+
+    @cached_property
+    def vectors_key(self) -> str:
+        """Changes when any item's or user's vector does."""
+        items, users = self.item_vectors, self.user_vectors
+        facts: list[object] = [items.item_ids, items.spaces, items.vectors_ND.tobytes()]
+        if users is not None:
+            facts += [tuple(users.item_ids), users.vectors_ND.tobytes()]
+        return digest(*facts)
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Every item's title."""
+        return {item_id: one.title for item_id, one in self.store.profiles().items()}
+
+    @cached_property
+    def _has_views(self) -> bool:
+        return bool(self.store.apply())
+
+    def histories(
+        self, pairs: Sequence[tuple[str, datetime]]
+    ) -> list[tuple[Interaction, ...]]:
+        """Each user's last events strictly before a moment; Feast's views are defined if need be."""
+        assert self._has_views
+        return self.store.histories(pairs)
+
+    def retriever(self, pooling: PoolingConfig, *, until: datetime) -> Retriever:
+        """A retriever in memory that knows nothing of events from `until` on."""
+        items = self.item_vectors
+        index = create(self.settings.index.kind, dim=items.dim)
+        rows = items.is_present_NM.any(axis=1).nonzero()[0]
+        index.add([items.item_ids[row] for row in rows], items.vectors_ND[rows])
+        encoder = PooledHistory(
+            items, config=pooling, user_vectors=self.user_vectors, as_of=until
+        )
+        counts = popularity(self.catalog.interactions, until=until)
+        return Retriever(index, items, encoder, popularity=counts)
+
+
+def space_facts(space: Space) -> dict[str, object]:
+    """A space as JSON holds it."""
+    return asdict(space)
+
+
+def events_key(interactions: pa.Table) -> str:
+    """Changes when any event does."""
+    sink = pa.BufferOutputStream()
+    table = interactions.combine_chunks()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return digest(sink.getvalue().to_pybytes())
+
+
+def existing(path: str | Path, *, repair: str) -> Path:
+    """The path, if something is there.
+
+    Raises:
+        ValueError: nothing is.
+    """
+    found = Path(path)
+    if not found.exists():
+        raise ValueError(f"{found} is missing: {repair}")
+    return found
