@@ -233,7 +233,8 @@ def _reweighted(fitting: _Fitting, best: _Measured, modality: Modality) -> _Meas
             best.pooling, weights={one: round(scale * x, 6) for one, x in changed.items()}
         )
 
-    best = _best(fitting, best, [weighing(step) for step in WEIGHTS])
+    steps = [step for step in WEIGHTS if step * strongest != weights[modality]]
+    best = _best(fitting, best, [weighing(step) for step in steps])
     without = fitting.measured(weighing(0.0), best)
     rivals = (best, fitting.measured(weighing(WEIGHTS[0]), best))
     return without if all(_gains(without, one, clearness=2) for one in rivals) else best
@@ -243,6 +244,8 @@ def _best(fitting: _Fitting, start: _Measured, poolings: Sequence[PoolingConfig]
     """The best of the poolings where it gains enough over the start, else the start."""
     best = start
     for pooling in poolings:
+        if pooling == start.pooling:
+            continue
         tried = fitting.measured(pooling, start)
         if tried.value_Q.mean() > best.value_Q.mean() and _gains(tried, start):
             best = tried

@@ -118,6 +118,15 @@ def test_recall_never_falls_on_the_moments_fitted_on(
     assert after >= recall(item_vectors, start, *moments())
 
 
+def test_a_better_order_does_not_pay_for_a_lost_item() -> None:
+    old = tuning._Measured(
+        pooling=EQUAL, cosines={}, recall_Q=np.full(50, 0.5), value_Q=np.full(50, 0.5)
+    )
+    better = replace(old, value_Q=np.full(50, 0.55))
+    assert tuning._gains(better, old)
+    assert not tuning._gains(replace(better, recall_Q=np.full(50, 0.49)), old)
+
+
 def test_a_weight_of_zero_asks_for_a_clear_gain_over_a_small_one() -> None:
     pooling = fitted(world(audio=0.25, image=0.0, text=0.6))
     assert pooling.weights[Modality.AUDIO] > 0
