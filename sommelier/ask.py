@@ -1,4 +1,7 @@
-"""A user in, titled items in their order out: from a server, or from a generation loaded here."""
+"""A user in, titled items in their order out: from a server, or from a generation loaded here.
+
+Light to import: whoever asks a server needs gRPC alone, and loads it with the first question.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ class Line:
     rank: int
     score: float
     retrieval_rank: int
+    retrieval_score: float
     status: Status
 
     @property
@@ -71,6 +75,7 @@ def rerank(serving: Serving, *, user_id: str, item_ids: Sequence[str]) -> Reply:
             rank=0,
             score=0.0,
             retrieval_rank=0,
+            retrieval_score=0.0,
             status=Status.UNKNOWN_ITEM,
         )
         for item_id in sorted(set(item_ids) - known)
@@ -85,7 +90,7 @@ def rerank(serving: Serving, *, user_id: str, item_ids: Sequence[str]) -> Reply:
 
 
 def recommend_from(
-    address: str, *, user_id: str, top_k: int, num_candidates: int, timeout_s: float
+    address: str, *, user_id: str, top_k: int, timeout_s: float, num_candidates: int = 0
 ) -> Reply:
     """The best of the whole catalog, asked of a server."""
     from ranker.client import RankerClient
@@ -95,9 +100,7 @@ def recommend_from(
         return _remote(address, user_id, answer)
 
 
-def rerank_from(
-    address: str, *, user_id: str, item_ids: Sequence[str], timeout_s: float
-) -> Reply:
+def rerank_from(address: str, *, user_id: str, item_ids: Sequence[str], timeout_s: float) -> Reply:
     """These items in the user's order, asked of a server."""
     from ranker.client import RankerClient
 
@@ -162,6 +165,7 @@ def _reply(
                 rank=item.rank,
                 score=item.score,
                 retrieval_rank=item.retrieval_rank,
+                retrieval_score=item.retrieval_score,
                 status=item.status,
             )
             for item in ranking.items[:top_k]

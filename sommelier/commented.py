@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,6 @@ def _summary(value: Any, doc: str) -> str:
     return doc or inspect.cleandoc(type(value).__doc__ or "").partition("\n")[0]
 
 
-@cache
 def field_docs(kind: type) -> Mapping[str, str]:
     """Field -> the docstring below it, inherited fields first."""
     docs: dict[str, str] = {}

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -58,7 +59,23 @@ class ConsoleWatch(Watch):
             self._console.print(f"  {escape(name)}:{count} {seconds:.1f} s {note}".rstrip())
 
     def say(self, text: str) -> None:
-        self._console.print(f"  {escape(text)}")
+        self._console.print(f"  {escape(text)}", soft_wrap=True)
+
+    def heading(self, text: str) -> None:
+        self._console.print(f"\n[bold]{escape(text)}[/]", soft_wrap=True)
+
+    def show(self, summary: Summary) -> None:
+        """A stage's exit summary."""
+        table = Table(title=escape(summary.title), title_justify="left", title_style="bold")
+        for place, name in enumerate(summary.header):
+            is_number = any(isinstance(row[place], int | float) for row in summary.rows)
+            justify: Literal["left", "right"] = "right" if is_number else "left"
+            table.add_column(escape(name), justify=justify, overflow="fold")
+        for row in summary.rows:
+            table.add_row(*(_cell(one) for one in row))
+        self._console.print(table)
+        for note in summary.notes:
+            self._console.print(f"  {escape(note)}", soft_wrap=True)
 
     def _bars(self) -> Progress:
         return Progress(
@@ -74,21 +91,6 @@ class ConsoleWatch(Watch):
             transient=True,
             disable=not self._console.is_terminal,
         )
-
-
-def show(summary: Summary, console: Console) -> None:
-    """A stage's exit summary."""
-    table = Table(title=escape(summary.title), title_justify="left", title_style="bold")
-    for place, name in enumerate(summary.header):
-        is_number = any(isinstance(row[place], int | float) for row in summary.rows)
-        table.add_column(
-            escape(name), justify="right" if is_number else "left", overflow="fold"
-        )
-    for row in summary.rows:
-        table.add_row(*(_cell(one) for one in row))
-    console.print(table)
-    for note in summary.notes:
-        console.print(f"  {escape(note)}")
 
 
 def _cell(value: str | int | float) -> str:

@@ -134,17 +134,13 @@ def graph_key(workspace: Workspace) -> str:
     return digest(events_key(before), workspace.settings.graph, until)
 
 
-def _write_items(
-    workspace: Workspace, embedder: Embedder, tally: Tally, watch: Watch
-) -> Tally:
+def _write_items(workspace: Workspace, embedder: Embedder, tally: Tally, watch: Watch) -> Tally:
     store, catalog = workspace.store, workspace.catalog
     known = store.content_hashes(embedder.space)
     parts = _Parts(store)
     with watch.task(f"{tally.modality} {tally.encoder}", total=catalog.num_items) as advance:
         try:
-            for batch in embed_items(
-                embedder, catalog.items(), known=known, on_progress=advance
-            ):
+            for batch in embed_items(embedder, catalog.items(), known=known, on_progress=advance):
                 parts.add(batch)
                 tally.embedded += len(batch.embeddings)
                 tally.unchanged += batch.num_unchanged

@@ -88,11 +88,7 @@ def _write_tokens(workspace: Workspace, tokens: Embeddings, ready: Trained) -> i
     """Append the tokens whose item or adapter changed; how many."""
     known = workspace.store.content_hashes(tokens.space)
     hashes = content_hashes(workspace.item_vectors, tokens.item_ids, adapter=ready.adapter.name)
-    rows = [
-        row
-        for row, item_id in enumerate(tokens.item_ids)
-        if known.get(item_id) != hashes[row]
-    ]
+    rows = [row for row, item_id in enumerate(tokens.item_ids) if known.get(item_id) != hashes[row]]
     if not rows:
         return 0
     now, cut = datetime.now(UTC), workspace.timeline.cut
@@ -116,9 +112,7 @@ def content_hashes(items: ItemVectors, item_ids: Sequence[str], *, adapter: str)
     ]
 
 
-def _summary(
-    workspace: Workspace, manifest: Manifest, *, num_fused: int, is_new: bool
-) -> Summary:
+def _summary(workspace: Workspace, manifest: Manifest, *, num_fused: int, is_new: bool) -> Summary:
     return Summary(
         title="Indexed" if is_new else "Indexed before: nothing is new",
         header=("what", ""),

@@ -1,13 +1,13 @@
 """A known catalog's name in, the settings that suit it out, at two levels of effort."""
 
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 
 from embedders.columns import Columns
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
 from ranker.config import EmbeddedLlmConfig, TrainingConfig
+from sommelier.effort import Effort
 from sommelier.settings import ENCODERS, Settings, TargetSettings
 
 MOVIELENS_ENCODERS = (
@@ -15,14 +15,6 @@ MOVIELENS_ENCODERS = (
     # i-vectors share one large component: all their cosines are close to 1 until it is taken off.
     EncoderConfig(modality=Modality.AUDIO, encoder="brought", name="ivector100", center=True),
 )
-
-
-class Effort(StrEnum):
-    """How long training may take."""
-
-    QUICK = "quick"
-    """Shows that everything works; the numbers are nothing to quote."""
-    FULL = "full"
 
 
 def for_catalog(folder: Path | None, *, effort: Effort) -> Settings:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from embedders.item_text import item_text
 from embedders.items import Modality
+from evaluation.judgements import Judgement
 from evaluation.split import sample, split
 from feature_repo.atomic import replace_text
 from ranker import embedded_llm
@@ -48,7 +49,9 @@ def trained(workspace: Workspace) -> Trained:
     """
     facts = workspace.state.read("train")
     if not facts:
-        raise ValueError(f"no ranker is trained in {workspace.settings.paths.models}: {TRAIN_FIRST}")
+        raise ValueError(
+            f"no ranker is trained in {workspace.settings.paths.models}: {TRAIN_FIRST}"
+        )
     return Trained(
         llm=facts["llm"],
         adapter=existing(facts["adapter"], repair=TRAIN_FIRST),
@@ -141,18 +144,7 @@ def _tune(workspace: Workspace, watch: Watch) -> PoolingConfig:
         return read_pooling(path)
     pooling = settings.pooling
     if settings.retrieval.tune:
-        moments = sample(
-            split(
-                workspace.catalog.interactions,
-                cut=line.graph_until,
-                until=line.cut,
-                behaviors=settings.target.behaviors,
-                min_weight=settings.target.min_weight,
-                known_items=workspace.item_ids,
-            ),
-            limit=settings.retrieval.tune_users,
-            seed=settings.ranker.training.seed,
-        ).judgements
+        moments = _moments(workspace)
         with watch.task("the modalities' weights"):
             histories = workspace.histories([(one.user_id, one.as_of) for one in moments])
             queries = [
@@ -172,6 +164,23 @@ def _tune(workspace: Workspace, watch: Watch) -> PoolingConfig:
     replace_text(path, json.dumps(facts, indent=2, sort_keys=True) + "\n")
     # As read: a JSON number has lost nothing, and the next run must compare equal.
     return read_pooling(path)
+
+
+def _moments(workspace: Workspace) -> tuple[Judgement, ...]:
+    """What users chose between the graph's end and the cut, asked as evaluation will ask."""
+    settings, line = workspace.settings, workspace.timeline
+    whole = split(
+        workspace.timed_interactions,
+        cut=line.graph_until,
+        until=line.cut,
+        behaviors=settings.target.behaviors,
+        min_weight=settings.target.min_weight,
+        min_history=settings.evaluation.min_history,
+        warm_up=settings.evaluation.warm_up,
+        known_items=workspace.item_ids,
+    )
+    seed = settings.ranker.training.seed
+    return sample(whole, limit=settings.retrieval.tune_users, seed=seed).judgements
 
 
 def _llm(workspace: Workspace, watch: Watch) -> str:

@@ -14,6 +14,18 @@ class Advance(Protocol):
         """So many are done, of so many; `note` is a word beside the bar, such as the loss."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a stage did, as a small table and a few lines below it."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str | int | float, ...], ...]
+    notes: tuple[str, ...] = ()
+    is_new: bool = True
+    """Whether anything was done, or all of it had been done before."""
+
+
 class Watch(ABC):
     """Whoever watches a stage."""
 
@@ -24,6 +36,14 @@ class Watch(ABC):
     @abstractmethod
     def say(self, text: str) -> None:
         """One line that stays."""
+
+    @abstractmethod
+    def heading(self, text: str) -> None:
+        """One line that stands out."""
+
+    @abstractmethod
+    def show(self, summary: Summary) -> None:
+        """What a stage did."""
 
 
 class Unwatched(Watch):
@@ -39,14 +59,8 @@ class Unwatched(Watch):
     def say(self, text: str) -> None:
         """A line that nobody reads."""
 
+    def heading(self, text: str) -> None:
+        """A line that nobody reads."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What a stage did, as a small table and a few lines below it."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str | int | float, ...], ...]
-    notes: tuple[str, ...] = ()
-    is_new: bool = True
-    """Whether anything was done, or all of it had been done before."""
+    def show(self, summary: Summary) -> None:
+        """A table that nobody reads."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from embedders import catalog
@@ -35,9 +36,7 @@ class Workspace:
     @cached_property
     def catalog(self) -> catalog.Catalog:
         """The catalog, read and checked."""
-        return catalog.read(
-            self.settings.catalog.path, columns=self.settings.catalog.columns
-        )
+        return catalog.read(self.settings.catalog.path, columns=self.settings.catalog.columns)
 
     @cached_property
     def store(self) -> Store:
@@ -50,6 +49,12 @@ class Workspace:
     def timeline(self) -> Timeline:
         """What may be learned from when."""
         return timeline(self.catalog.interactions, self.settings.time)
+
+    @cached_property
+    def timed_interactions(self) -> pa.Table:
+        """The events that have a time: only they can be placed before or after a cut."""
+        events = self.catalog.interactions
+        return events.filter(events["timestamp"].is_valid())
 
     @property
     def item_ids(self) -> list[str]:
@@ -66,9 +71,7 @@ class Workspace:
         facts = self.state.read("embed").get("spaces")
         if not facts:
             raise ValueError(f"nothing is embedded in {self.settings.store.root}: {EMBED_FIRST}")
-        return tuple(
-            Space(**one | {"modality": Modality(one["modality"])}) for one in facts
-        )
+        return tuple(Space(**one | {"modality": Modality(one["modality"])}) for one in facts)
 
     @cached_property
     def item_vectors(self) -> ItemVectors:
@@ -104,10 +107,8 @@ class Workspace:
     def _has_views(self) -> bool:
         return bool(self.store.apply())
 
-    def histories(
-        self, pairs: Sequence[tuple[str, datetime]]
-    ) -> list[tuple[Interaction, ...]]:
-        """Each user's last events strictly before a moment; Feast's views are defined if need be."""
+    def histories(self, pairs: Sequence[tuple[str, datetime]]) -> list[tuple[Interaction, ...]]:
+        """Each user's last events strictly before a moment; Feast's views are defined first."""
         assert self._has_views
         return self.store.histories(pairs)
 
@@ -115,11 +116,9 @@ class Workspace:
         """A retriever in memory that knows nothing of events from `until` on."""
         items = self.item_vectors
         index = create(self.settings.index.kind, dim=items.dim)
-        rows = items.is_present_NM.any(axis=1).nonzero()[0]
+        rows = np.flatnonzero(items.is_present_NM.any(axis=1)).tolist()
         index.add([items.item_ids[row] for row in rows], items.vectors_ND[rows])
-        encoder = PooledHistory(
-            items, config=pooling, user_vectors=self.user_vectors, as_of=until
-        )
+        encoder = PooledHistory(items, config=pooling, user_vectors=self.user_vectors, as_of=until)
         counts = popularity(self.catalog.interactions, until=until)
         return Retriever(index, items, encoder, popularity=counts)
 

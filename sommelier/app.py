@@ -1,0 +1,18 @@
+"""Command words in, an exit code out: 0 done, 1 something to mend, 2 misused, 130 interrupted."""
+
+import sys
+
+INSTALL = "pip install 'sommelier[all]'"
+
+
+def main() -> None:
+    """The `sommelier` command."""
+    try:
+        from sommelier.commands import app
+    except ModuleNotFoundError as error:
+        # Only for what a smaller installation lacks: a fault of our own must not hide behind it.
+        if (error.name or "").partition(".")[0] not in ("typer", "rich", "pydantic"):
+            raise
+        print(f"the command line needs {error.name}: {INSTALL}", file=sys.stderr)
+        sys.exit(1)
+    app()

@@ -1,0 +1,277 @@
+"""The command line: each command reads the settings, runs one stage and shows its summary.
+
+Nothing heavy is imported here before a command needs it, so that `--help` answers at once.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from sommelier.effort import Effort
+from sommelier.failures import told
+
+if TYPE_CHECKING:
+    from sommelier.ask import Reply
+    from sommelier.console import ConsoleWatch
+    from sommelier.workspace import Workspace
+
+FILE = Path("sommelier.toml")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A feature-store-centric multimodal recommender. The route: init, embed, materialize, "
+    "train, index, publish, serve; then recommend, rerank, evaluate. `sommelier demo` goes it "
+    "all the way.",
+)
+
+SettingsPath = Annotated[Path, typer.Option("--settings", help="The settings file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Overrides one setting; may be repeated."),
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Shows the traceback of an error.")]
+User = Annotated[str, typer.Option("--user", help="A user id of the catalog.")]
+Server = Annotated[
+    str | None,
+    typer.Option("--server", metavar="HOST:PORT", help="Ask this server; else answer here."),
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the server.")]
+
+
+@contextmanager
+def _work(
+    settings: Path, overrides: list[str] | None, *, is_debug: bool
+) -> Iterator[tuple["Workspace", "ConsoleWatch"]]:
+    """The workspace of a settings file, and a terminal to report to."""
+    with told(is_debug=is_debug):
+        from sommelier import settings_file
+        from sommelier.console import ConsoleWatch
+
+        read = settings_file.load(settings, overrides=overrides or (), environment=os.environ)
+
+        from sommelier.workspace import Workspace
+
+        yield Workspace(read), ConsoleWatch(Console())
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write sommelier.toml.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a settings file in which every setting is explained."""
+    with told(is_debug=debug):
+        from sommelier.commented import commented
+        from sommelier.settings import Settings
+
+        path = folder / FILE
+        if path.exists() and not force:
+            raise ValueError(f"{path} exists: give --force to replace it")
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(commented(Settings()), encoding="utf-8")
+        Console(soft_wrap=True).print(
+            f"wrote {path}: set catalog.path in it, then `sommelier embed --settings {path}`"
+        )
+
+
+@app.command()
+def embed(
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    max_rejects: Annotated[
+        int | None, typer.Option("--max-rejects", min=0, help="Fail if more rows are set aside.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Read the catalog and write new vectors, profiles and histories into the store."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.embed import embed as run
+
+        watch.show(run(workspace, watch=watch, max_rejects=max_rejects))
+
+
+@app.command()
+def materialize(
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Write every row, not the new ones.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Define the store's views in Feast and bring new rows online."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.materialize import materialize as run
+
+        watch.show(run(workspace, watch=watch, is_full=full))
+
+
+@app.command()
+def train(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Train the ranker on what users chose before the cut."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.train import train as run
+
+        watch.show(run(workspace, watch=watch))
+
+
+@app.command()
+def index(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Fuse every item's vectors and build the index."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.index import index as run
+
+        watch.show(run(workspace, watch=watch))
+
+
+@app.command()
+def publish(
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    point: Annotated[
+        str | None,
+        typer.Option("--point", metavar="GENERATION", help="Serve this earlier one again."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Publish what was trained and indexed as one generation."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier import publish as stage
+
+        if point is None:
+            watch.show(stage.publish(workspace, watch=watch))
+        else:
+            watch.show(stage.point(workspace, point))
+
+
+@app.command()
+def serve(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Answer over gRPC until stopped."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.serve import serve as run
+
+        run(workspace, watch=watch)
+
+
+@app.command()
+def recommend(
+    user: User,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many items.")] = 10,
+    server: Server = None,
+    timeout: Timeout = 10.0,
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """The items of the catalog that suit a user best."""
+    with told(is_debug=debug):
+        from sommelier import ask
+
+        if server is not None:
+            reply = ask.recommend_from(server, user_id=user, top_k=top_k, timeout_s=timeout)
+            _show_reply(reply)
+            return
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.serve import loaded
+
+        reply = ask.recommend(
+            loaded(workspace, watch=watch),
+            user_id=user,
+            top_k=top_k,
+            num_candidates=workspace.settings.limits.default_candidates,
+        )
+        _show_reply(reply)
+
+
+@app.command()
+def rerank(
+    user: User,
+    items: Annotated[str, typer.Option("--items", metavar="A,B,C", help="The items to order.")],
+    server: Server = None,
+    timeout: Timeout = 10.0,
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """These items in the order that suits a user."""
+    item_ids = [one.strip() for one in items.split(",") if one.strip()]
+    with told(is_debug=debug):
+        from sommelier import ask
+
+        if server is not None:
+            reply = ask.rerank_from(server, user_id=user, item_ids=item_ids, timeout_s=timeout)
+            _show_reply(reply)
+            return
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.serve import loaded
+
+        _show_reply(ask.rerank(loaded(workspace, watch=watch), user_id=user, item_ids=item_ids))
+
+
+@app.command()
+def evaluate(
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    ablations: Annotated[
+        bool, typer.Option(help="Measure the route without each modality as well.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Measure again what was.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Measure retrieval alone and reranked on what users did after the cut."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.evaluate import evaluate as run
+
+        found = run(workspace, watch=watch, has_ablations=ablations, is_forced=force)
+        watch.show(found.summary)
+        watch.say(found.headline)
+
+
+@app.command()
+def doctor(
+    settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False
+) -> None:
+    """Say what is stale, missing or damaged, and which command repairs it."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.doctor import examine, summary
+
+        findings = examine(workspace, watch=watch)
+        watch.show(summary(findings))
+        if any(one.repair for one in findings):
+            raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where everything is written.")] = Path(
+        "build/demo"
+    ),
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="A catalog folder; else a small shop is made.")
+    ] = None,
+    effort: Annotated[Effort, typer.Option("--effort", help="How long to train.")] = Effort.FULL,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Go the whole route on one catalog: embed, train, serve, ask and measure."""
+    with told(is_debug=debug):
+        from sommelier.console import ConsoleWatch
+        from sommelier.demo import demo as run
+
+        watch = ConsoleWatch(Console())
+        run(out, catalog=catalog, effort=effort, overrides=overrides or (), watch=watch)
+
+
+def _show_reply(reply: "Reply") -> None:
+    from sommelier.ask import summary
+    from sommelier.console import ConsoleWatch
+
+    ConsoleWatch(Console()).show(summary(reply))

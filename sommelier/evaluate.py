@@ -1,0 +1,263 @@
+"""A published generation and what users did after its cut in, the report's three files out.
+
+Every judged user is asked as of the cut (or of their own later moment): histories come from the
+store as they were then, whatever has been written since.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from embedders.items import Interaction
+from evaluation import evaluate as evaluation
+from evaluation.example import Example, HistoryLine, example
+from evaluation.history import history, seen_before
+from evaluation.judgements import Judgement
+from evaluation.report import Report
+from evaluation.routes import OnProgress, Route
+from evaluation.split import Split, sample, split
+from evaluation.summary import headline
+from evaluation.write import ReportFiles, write
+from ranker.loaded import LoadedGeneration
+from retrieval.candidates import Query
+from sommelier.serve import loaded
+from sommelier.state import digest
+from sommelier.train import training_key
+from sommelier.watch import Advance, Summary, Watch
+from sommelier.workspace import Workspace
+
+LEAST_SHOWN = 5  # events in the history of the user who serves as the example
+TRIED = 50  # users among whom an example is looked for
+MEASURES = ("ndcg@10", "hr@10", "mrr@10", "recall@20")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """What an evaluation found, and where it was written."""
+
+    headline: str
+    files: ReportFiles
+    summary: Summary
+
+
+def evaluate(
+    workspace: Workspace, *, watch: Watch, has_ablations: bool = True, is_forced: bool = False
+) -> Evaluated:
+    """Measure the current generation and write the report.
+
+    Args:
+        workspace: Whose.
+        watch: Whoever watches.
+        has_ablations: Measure the route without each modality as well.
+        is_forced: Measure again what has been measured.
+
+    Raises:
+        ValueError: nothing was published, or nobody can be judged after the cut.
+    """
+    settings = workspace.settings
+    serving = loaded(workspace, watch=watch, online=False)
+    key = digest(
+        serving.info.generation_id,
+        training_key(workspace),
+        workspace.catalog.fingerprint,
+        settings.evaluation,
+        settings.target,
+        has_ablations,
+    )
+    if not is_forced and (earlier := _earlier(workspace, key)):
+        return earlier
+    parts = judged(workspace)
+    queries, seen = _queries(workspace, parts.judgements)
+    with _progress(watch) as on_progress:
+        report = evaluation.evaluate(
+            parts.judgements,
+            retrieve=lambda batch: serving.retrieve_many(
+                batch, limit=settings.evaluation.num_candidates
+            ),
+            rerank=serving.rerank,
+            popularity=history(workspace.timed_interactions, cut=parts.cut).popularity,
+            seen=seen,
+            ablations=_ablations(workspace, serving) if has_ablations else None,
+            queries=queries,
+            config=settings.evaluation,
+            counts=_counts(workspace) | parts.counts,
+            manifest=_manifest(workspace, serving),
+            example=_example(workspace, serving, parts.judgements, queries),
+            on_progress=on_progress,
+        )
+    files = write(report, settings.paths.report)
+    found = Evaluated(headline=headline(report), files=files, summary=_summary(report, files))
+    workspace.state.write(
+        "evaluate", {"key": key, "headline": found.headline, "rows": found.summary.rows}
+    )
+    return found
+
+
+def judged(workspace: Workspace) -> Split:
+    """Who is judged by what.
+
+    Raises:
+        ValueError: the cut leaves nothing to be judged.
+    """
+    settings, line = workspace.settings, workspace.timeline
+    if line.is_open:
+        raise ValueError(
+            f"no event lies after the cut ({line.cut.isoformat()}), so nobody can be judged: set "
+            "an earlier time.cut or time.cut_share, then train, index and publish again"
+        )
+    whole = split(
+        workspace.timed_interactions,
+        cut=line.cut,
+        behaviors=settings.target.behaviors,
+        min_weight=settings.target.min_weight,
+        min_history=settings.evaluation.min_history,
+        known_items=workspace.item_ids,
+        warm_up=settings.evaluation.warm_up,
+    )
+    if settings.evaluation.max_users is None:
+        return whole
+    return sample(whole, limit=settings.evaluation.max_users, seed=settings.evaluation.seed)
+
+
+@contextmanager
+def _progress(watch: Watch) -> Iterator[OnProgress]:
+    """A bar for each route, opened when the route's first user is done."""
+    with ExitStack() as bars:
+        current: dict[str, Advance] = {}
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            if name not in current:
+                bars.close()
+                task = watch.task(f"users judged, {name}", total=total)
+                current[name] = bars.enter_context(task)
+            current[name](done)
+
+        yield on_progress
+
+
+def _queries(
+    workspace: Workspace, judgements: Sequence[Judgement]
+) -> tuple[list[Query], Mapping[str, frozenset[str]]]:
+    """Each judged user's query with the history of their moment, and all they had met by then."""
+    seen = seen_before(workspace.timed_interactions, judgements)
+    histories = workspace.histories([(one.user_id, one.as_of) for one in judgements])
+    queries = [
+        Query(
+            user_id=one.user_id,
+            history=events,
+            as_of=one.as_of,
+            exclude=seen[one.user_id],  # a history keeps only the last events
+        )
+        for one, events in zip(judgements, histories, strict=True)
+    ]
+    return queries, seen
+
+
+def _ablations(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Route]:
+    limit = workspace.settings.evaluation.num_candidates
+    routes: dict[str, Route] = {}
+    for modality in workspace.item_vectors.modalities:
+        routes[modality.value] = _route(serving.without(modality), limit)
+    return routes
+
+
+def _route(serving: LoadedGeneration, limit: int) -> Route:
+    return (lambda batch: serving.retrieve_many(batch, limit=limit), serving.rerank)
+
+
+def _example(
+    workspace: Workspace,
+    serving: LoadedGeneration,
+    judgements: Sequence[Judgement],
+    queries: Sequence[Query],
+) -> Example | None:
+    """The first user with something to show: never picked for how well reranking did."""
+    limit = workspace.settings.evaluation.num_candidates
+    for judgement, query in list(zip(judgements, queries, strict=True))[:TRIED]:
+        events = query.history or ()
+        if len(events) < LEAST_SHOWN:
+            continue
+        candidates = serving.retrieve_many([query], limit=limit)[0]
+        if not judgement.item_ids & {one.item_id for one in candidates}:
+            continue
+        return example(
+            serving.rerank(query, candidates),
+            judgement,
+            titles=workspace.titles,
+            history=[_line(workspace, event) for event in events],
+            why=f"the first by id with {LEAST_SHOWN} or more events and a choice that was found",
+        )
+    return None
+
+
+def _line(workspace: Workspace, event: Interaction) -> HistoryLine:
+    title = workspace.titles.get(event.item_id) or event.item_id
+    return HistoryLine(title=title, behavior=event.behavior)
+
+
+def _counts(workspace: Workspace) -> dict[str, int]:
+    line = workspace.timeline
+    return {
+        "num_items": workspace.catalog.num_items,
+        "num_interactions": workspace.catalog.interactions.num_rows,
+        "num_graph_events": line.num_graph_events,
+        "num_ranker_events": line.num_ranker_events,
+        "num_events_after_cut": line.num_judged_events,
+    }
+
+
+def _manifest(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Any]:
+    info, line = serving.info, workspace.timeline
+    return {
+        "catalog": workspace.settings.catalog.path.name,
+        "catalog_sha256": workspace.catalog.fingerprint,
+        "model": info.model,
+        "graph_until": line.graph_until.isoformat(),
+        "spaces": {space.space_id: space.revision for space in info.spaces},
+    }
+
+
+def _earlier(workspace: Workspace, key: str) -> Evaluated | None:
+    """The last evaluation, where it measured the same and its files are still there."""
+    facts = workspace.state.read("evaluate")
+    folder = workspace.settings.paths.report
+    files = ReportFiles(
+        json=folder / "report.json", markdown=folder / "report.md", html=folder / "report.html"
+    )
+    if facts.get("key") != key or not all(
+        path.exists() for path in (files.json, files.markdown, files.html)
+    ):
+        return None
+    found = json.loads(files.json.read_text("utf-8"))
+    generation_id = workspace.state.read("publish").get("generation_id")
+    if found["manifest"].get("generation_id") != generation_id:  # another workspace's report
+        return None
+    rows = tuple(tuple(row) for row in facts["rows"])
+    summary = _table(rows, files, is_new=False)
+    return Evaluated(headline=facts["headline"], files=files, summary=summary)
+
+
+def _summary(report: Report, files: ReportFiles) -> Summary:
+    measures = [name for name in MEASURES if name in report.delta] or list(report.delta)
+    rows = tuple(
+        (
+            name,
+            *(f"{route[name].mean:.4f}" for route in report.routes.values()),
+            f"{report.delta[name].mean:+.4f}",
+            f"{report.delta[name].low:+.4f} to {report.delta[name].high:+.4f}",
+        )
+        for name in measures
+    )
+    return _table(rows, files, is_new=True)
+
+
+def _table(rows: tuple[tuple[str, ...], ...], files: ReportFiles, *, is_new: bool) -> Summary:
+    return Summary(
+        title="Evaluated" if is_new else "Evaluated before: nothing is new",
+        header=("", "popularity", "retrieved", "reranked", "best order", "change", "interval"),
+        rows=rows,
+        notes=tuple(str(path) for path in (files.markdown, files.json, files.html)),
+        is_new=is_new,
+    )
