@@ -47,10 +47,16 @@ class LlmConfig:
     """`embedded`, a local folder in Hugging Face format, or a hub id (which needs a revision)."""
     revision: str | None = None
     trust_remote_code: bool = False
+    dtype: str = "float32"
+    """`float32`, `bfloat16` or `float16`: of the LLM's weights; fusion and scores stay float32."""
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     embedded: EmbeddedLlmConfig = field(default_factory=EmbeddedLlmConfig)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise ValueError(f"dtype is float32, bfloat16 or float16, got {self.dtype!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ the most popular items, scored by their share of the most popular one's count, w
 Shape legend: Q queries, K candidates, M modalities, D dimensions.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,11 @@ class Retriever:
         shares = {item_id: counts.get(item_id, 0.0) / most for item_id in item_vectors.item_ids}
         self._by_popularity = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
         self._shares = shares
+
+    @property
+    def weights(self) -> Mapping[Modality, float]:
+        """How much each modality's cosine counts in a candidate's score."""
+        return self._encoder.weights
 
     def retrieve(self, query: Query, *, limit: int) -> list[Candidate]:
         """At most `limit` candidates, best first, ties by item id.

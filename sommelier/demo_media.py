@@ -110,5 +110,6 @@ def play_tune(path: Path, rng: np.random.Generator, value: int) -> None:
 def write_words(rng: np.random.Generator, value: int) -> tuple[str, str]:
     """A title that tells nothing, and a description that tells the value."""
     title = f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
-    first, second, third = rng.choice(VOCABULARY[value], size=3, replace=False)
-    return title, f"{rng.choice(OPENINGS)} {first} and {second}, {rng.choice(CLOSINGS)} {third}."
+    first, second, third, fourth = rng.choice(VOCABULARY[value], size=4, replace=False)
+    opening, closing = rng.choice(OPENINGS), rng.choice(CLOSINGS)
+    return title, f"{opening} {first}, {second} and {third}, {closing} {fourth}."

@@ -26,6 +26,8 @@ from sommelier.demo_media import draw_label, play_tune, write_words
 
 NUM_VALUES = 8  # values of each trait
 TRAITS = ("picture", "sound", "words", "circle")
+CARE = np.array([1.8, 1.2, 0.6, 0.3])  # how much a user cares for the four traits, in any order
+CIRCLE_GAIN = np.array([1.0, 1.0, 1.0, 1.4])  # the circle is the hardest to see
 OPENING = datetime(2025, 1, 1, tzinfo=UTC)
 CATEGORIES = ("box", "duo", "trio", "sampler")
 
@@ -38,15 +40,15 @@ class ShopConfig:
     num_items: int = 600
     num_users: int = 800
     num_days: int = 100
-    num_sessions: tuple[int, int] = (8, 20)
+    num_sessions: tuple[int, int] = (14, 32)
     """Fewest and most visits of one user."""
-    late_share: float = 0.2
+    late_share: float = 0.12
     """Share of the boxes that appear during the last half of the time, not on the first day."""
     missing: tuple[float, float, float] = (0.08, 0.12, 0.06)
     """Shares of boxes without a picture, a tune, a description."""
-    taste: float = 2.2
+    taste: float = 3.5
     """How strongly carts and purchases follow the taste; 0 would be chance."""
-    curiosity: float = 0.5
+    curiosity: float = 0.3
     """The same for views."""
 
 
@@ -101,12 +103,16 @@ def _creation_days(rng: np.random.Generator, config: ShopConfig) -> NDArray[np.f
 
 
 def _tastes(rng: np.random.Generator, config: ShopConfig) -> NDArray[np.float64]:
-    """For each user and trait: how much each value is liked; two values are, the others not."""
+    """For each user and trait: how much each value is liked; two values are, the others not.
+
+    Each user cares for the traits to different degrees, so that no one weighting suits all.
+    """
     likes_UTV = np.zeros((config.num_users, len(TRAITS), NUM_VALUES))
     for user in range(config.num_users):
+        care_T = rng.permutation(CARE) * CIRCLE_GAIN
         for trait in range(len(TRAITS)):
             liked = rng.choice(NUM_VALUES, size=2, replace=False)
-            likes_UTV[user, trait, liked] = rng.uniform(0.7, 1.3, size=2)
+            likes_UTV[user, trait, liked] = rng.uniform(0.7, 1.3, size=2) * care_T[trait]
     return likes_UTV
 
 
@@ -148,7 +154,8 @@ def _write_interactions(
     appeal_N = rng.normal(0, 0.5, num_items)  # what everybody likes a little more or less
     rows: list[tuple[float, str, str, str]] = []
     for user in range(config.num_users):
-        taste_N = sum(likes_UTV[user, trait, traits_NT[:, trait]] for trait in range(num_traits))
+        liked_TN = [likes_UTV[user, trait, traits_NT[:, trait]] for trait in range(num_traits)]
+        taste_N = np.sum(liked_TN, axis=0)
         bought_N = np.zeros(num_items, dtype=bool)
         visits = np.sort(rng.uniform(0, config.num_days, rng.integers(*config.num_sessions)))
         for day in visits:

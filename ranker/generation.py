@@ -1,0 +1,206 @@
+"""A finished index and adapter in, one immutable generation out, at which CURRENT points.
+
+    <root>/<generation id>/generation.json    the manifest: spaces, model, times, every file's sha256
+                           index/  adapter/  copies, so that nobody can change them beneath a server
+    <root>/CURRENT                            the id of the generation that is served
+
+Publishing writes beside everything else and then swaps CURRENT by one rename: a reader sees the
+old generation or the new one, whole. Rolling back is pointing again.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from embedders.vectors import Space
+
+FORMAT = 1
+MANIFEST, CURRENT = "generation.json", "CURRENT"
+
+
+class GenerationError(ValueError):
+    """No usable generation; the message says what to run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What answers requests, pinned."""
+
+    generation_id: str
+    created_at: datetime
+    as_of: datetime
+    """Nothing that happened later was looked at."""
+    spaces: tuple[Space, ...]
+    """The items' vectors, by modality."""
+    fused_space: Space
+    llm: str
+    """A folder, or a hub id that the adapter pins to a revision."""
+    files: Mapping[str, str]
+    """Path below the generation's folder -> sha256."""
+    folder: Path = Path()
+
+    @property
+    def index(self) -> Path:
+        """The retrieval index's folder."""
+        return self.folder / "index"
+
+    @property
+    def adapter(self) -> Path:
+        """The ranker's adapter."""
+        return self.folder / "adapter"
+
+    def check(self) -> None:
+        """Compare every file with the manifest.
+
+        Raises:
+            GenerationError: a file is missing or changed; the first is named.
+        """
+        for name, digest in self.files.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise GenerationError(
+                    f"generation {self.generation_id}: {path} is missing: run `sommelier index` "
+                    f"and `sommelier publish`, or point to another generation"
+                )
+            if _sha256(path) != digest:
+                raise GenerationError(
+                    f"generation {self.generation_id}: {path} is not what was published: run "
+                    f"`sommelier publish`, or point to another generation"
+                )
+
+
+class Generations:
+    """All generations below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def publish(
+        self,
+        *,
+        index: Path,
+        adapter: Path,
+        llm: str,
+        spaces: tuple[Space, ...],
+        fused_space: Space,
+        as_of: datetime,
+    ) -> Generation:
+        """Pin these parts as the next generation and serve it.
+
+        Returns:
+            The new generation, or the current one where it has this very content.
+
+        Raises:
+            GenerationError: the index or the adapter is not there.
+        """
+        for part, command in ((index, "index"), (adapter, "train")):
+            if not part.is_dir():
+                raise GenerationError(f"{part} is missing: run `sommelier {command}`")
+        self.root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.root, prefix=".publishing-"))
+        try:
+            shutil.copytree(index, temporary / "index")
+            shutil.copytree(adapter, temporary / "adapter")
+            generation = Generation(
+                generation_id=self._next_id(),
+                created_at=datetime.now(UTC),
+                as_of=as_of,
+                spaces=spaces,
+                fused_space=fused_space,
+                llm=llm,
+                files=_digests(temporary),
+            )
+            current = self._current_or_none()
+            if current is not None and _content(current) == _content(generation):
+                return current
+            (temporary / MANIFEST).write_text(_to_json(generation))
+            temporary.rename(self.root / generation.generation_id)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        return self.point(generation.generation_id)
+
+    def current(self) -> Generation:
+        """The generation that is served.
+
+        Raises:
+            GenerationError: nothing was published, or CURRENT points at nothing.
+        """
+        try:
+            name = (self.root / CURRENT).read_text().strip()
+        except FileNotFoundError:
+            raise GenerationError(
+                f"nothing is published in {self.root}: run `sommelier publish`"
+            ) from None
+        return self.read(name)
+
+    def read(self, generation_id: str) -> Generation:
+        """One generation.
+
+        Raises:
+            GenerationError: it is not there, or its manifest is damaged.
+        """
+        path = self.root / generation_id / MANIFEST
+        if Path(generation_id).name != generation_id or not path.is_file():
+            known = ", ".join(self.ids()) or "none"
+            raise GenerationError(
+                f"no generation {generation_id!r} in {self.root}; there are: {known}"
+            )
+        try:
+            facts = json.loads(path.read_text())
+            if facts.pop("format") != FORMAT:
+                raise GenerationError(f"{path} is of another format: publish again")
+            generation = TypeAdapter(Generation).validate_python(facts)
+        except (KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise GenerationError(f"{path} is damaged ({error}): publish again") from error
+        return replace(generation, folder=path.parent)
+
+    def point(self, generation_id: str) -> Generation:
+        """Serve this generation from now on; how a roll-back is done.
+
+        Raises:
+            GenerationError: it is not there.
+        """
+        generation = self.read(generation_id)
+        temporary = self.root / f".{CURRENT}.{generation_id}"
+        temporary.write_text(generation_id + "\n")
+        temporary.replace(self.root / CURRENT)
+        return generation
+
+    def ids(self) -> list[str]:
+        """All generations, oldest first."""
+        return sorted(path.parent.name for path in self.root.glob(f"g-*/{MANIFEST}"))
+
+    def _next_id(self) -> str:
+        numbers = [int(name.removeprefix("g-")) for name in self.ids()]
+        return f"g-{max(numbers, default=0) + 1:06d}"
+
+    def _current_or_none(self) -> Generation | None:
+        return self.current() if (self.root / CURRENT).is_file() else None
+
+
+def _content(generation: Generation) -> Generation:
+    """What makes two generations the same."""
+    epoch = datetime.fromtimestamp(0, UTC)
+    return replace(generation, generation_id="", created_at=epoch, folder=Path())
+
+
+def _to_json(generation: Generation) -> str:
+    facts = {key: value for key, value in asdict(generation).items() if key != "folder"}
+    return json.dumps({"format": FORMAT, **facts}, indent=1, sort_keys=True, default=str)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

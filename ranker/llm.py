@@ -1,0 +1,82 @@
+"""A folder or hub id in, a causal LLM with its tokenizer and yes/no tokens out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedders import torchaudio_cpu
+
+torchaudio_cpu.load()
+
+import torch  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from embedders.checkpoint import quiet, resolve  # noqa: E402
+from ranker.config import LlmConfig  # noqa: E402
+from ranker.prompts import NO, YES  # noqa: E402
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llm:
+    """A loaded model, frozen and in evaluation mode."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    yes: int
+    """The token whose logit says that the candidate is chosen."""
+    no: int
+    source: str
+    revision: str
+    """The hub's commit, or the digest of the folder's files."""
+
+    @property
+    def hidden_size(self) -> int:
+        """The width of its word embeddings."""
+        return int(self.model.get_input_embeddings().get_parameter("weight").shape[1])
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids, without any special tokens around them."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def load(source: str | Path, *, config: LlmConfig) -> Llm:
+    """Load a causal LLM.
+
+    Raises:
+        ValueError: no such folder, an unpinned hub id, weights that are not safetensors, or a
+            tokenizer in which yes and no begin with the same token.
+    """
+    checkpoint = resolve(source, revision=config.revision)
+    options = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            checkpoint.source,
+            dtype=getattr(torch, config.dtype),
+            use_safetensors=True,
+            **options,
+        )
+    model.requires_grad_(False).eval()
+    yes, no = (_first_token(tokenizer, word) for word in (YES, NO))
+    if yes == no:
+        raise ValueError(
+            f"{source}: its tokenizer begins {YES!r} and {NO!r} with the same token; choose a "
+            f"model that tells them apart"
+        )
+    return Llm(
+        model=model,
+        tokenizer=tokenizer,
+        yes=yes,
+        no=no,
+        source=checkpoint.source,
+        revision=checkpoint.revision,
+    )
+
+
+def _first_token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
+    token: int = tokenizer.encode(word, add_special_tokens=False)[0]
+    return token

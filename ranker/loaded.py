@@ -1,0 +1,204 @@
+"""A published generation in, something that answers out: what the service and evaluation serve.
+
+Everything is checked before the first answer: the files against the manifest, the spaces of index,
+adapter and tokens against each other, every item's tokens against the store.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.items import Interaction, Modality
+from feature_repo.base import StoreError
+from feature_repo.reader import OnlineReader
+from feature_repo.store import Store
+from ranker import model as models
+from ranker.generation import Generation, GenerationError, Generations
+from ranker.llm_reranker import LlmReranker
+from ranker.model import RankerModel
+from ranker.ranking import Ranking
+from ranker.serving import ServingInfo
+from ranker.tokens import check_spaces, fuse_with, fused_space
+from retrieval import build
+from retrieval.candidates import Candidate, Query
+from retrieval.concatenated import ItemVectors
+from retrieval.retriever import Retriever
+
+REPAIR = "run `sommelier index` and `sommelier publish`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedGeneration:
+    """Implements `ranker.serving.Serving`."""
+
+    generation: Generation
+    model: RankerModel
+    items: ItemVectors
+    retriever: Retriever
+    reranker: LlmReranker
+    titles: Mapping[str, str]
+    reader: OnlineReader | None
+    """Where histories are read; None where every query must bring its own."""
+    modalities: frozenset[Modality] | None = None
+    """What retrieval searches; None means all."""
+
+    @property
+    def info(self) -> ServingInfo:
+        """Facts that a caller may ask for."""
+        return ServingInfo(
+            generation_id=self.generation.generation_id,
+            model=type(self.model.llm.model).__name__,
+            num_items=len(self.items),
+            spaces=self.generation.spaces,
+            as_of=self.generation.as_of,
+        )
+
+    def history(self, user_id: str) -> tuple[Interaction, ...] | None:
+        """The user's stored events, oldest first; None for a user the store does not know."""
+        return None if self.reader is None else self.reader.history(user_id)
+
+    def title(self, item_id: str) -> str | None:
+        """The item's title; None for an item that this generation does not hold."""
+        return self.titles.get(item_id) if item_id in self.items.row_of else None
+
+    def retrieve(self, query: Query, *, limit: int) -> list[Candidate]:
+        """At most `limit` candidates, best first."""
+        return self.retriever.retrieve(self._asked(query), limit=limit)
+
+    def retrieve_many(self, queries: Sequence[Query], *, limit: int) -> list[list[Candidate]]:
+        """`retrieve` for each query, in one search."""
+        return self.retriever.retrieve_many([self._asked(one) for one in queries], limit=limit)
+
+    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
+        """The known ones among these items, in the retriever's order."""
+        return self.retriever.score(self._asked(query), item_ids)
+
+    def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Ranking:
+        """The final order."""
+        return self.reranker.rerank(self._asked(query), candidates)
+
+    def without(self, modality: Modality) -> "LoadedGeneration":
+        """The same route with one modality left out of retrieval and of fusion."""
+        kept = frozenset(self.items.modalities) - {modality}
+        is_present_NM = self.items.is_present_NM.copy()
+        is_present_NM[:, self.items.modalities.index(modality)] = False
+        items = replace(self.items, is_present_NM=is_present_NM)
+        tokens = fuse_with(self.model, items, space=self.generation.fused_space)
+        reranker = _reranker(
+            self.model, items, tokens.vectors_ND, self.titles, self.generation.generation_id
+        )
+        return replace(self, items=items, reranker=reranker, modalities=kept)
+
+    def _asked(self, query: Query) -> Query:
+        """The query with its history, looked up where it brings none."""
+        history = query.history
+        if history is None:
+            history = self.history(query.user_id)
+            if history is None:
+                raise ValueError(f"user {query.user_id!r} has no stored history: give one inline")
+        return replace(query, history=history, modalities=query.modalities or self.modalities)
+
+
+def load(
+    generations: Generations,
+    *,
+    store: Store,
+    generation_id: str | None = None,
+    online: bool = True,
+) -> LoadedGeneration:
+    """Load and check a generation.
+
+    Args:
+        generations: Where it was published.
+        store: Whose tokens, titles and histories it reads.
+        generation_id: None for the current one.
+        online: Read the online store, as a server does; else the offline one, for evaluation,
+            whose queries bring their histories.
+
+    Raises:
+        GenerationError, AdapterError, UnusableIndex, StoreError: all ValueErrors that say what
+            to run.
+    """
+    generation = generations.current() if generation_id is None else generations.read(generation_id)
+    generation.check()
+    if fused_space(generation.adapter) != generation.fused_space:
+        raise GenerationError(
+            f"generation {generation.generation_id}: its tokens were made by another adapter: "
+            f"{REPAIR}"
+        )
+    retrieval = build.load(generation.index, expected_spaces=generation.spaces)
+    model = models.load(generation.adapter, llm=generation.llm)
+    check_spaces(model, retrieval.item_vectors)
+    item_ids = retrieval.item_vectors.item_ids
+    reader = OnlineReader(store) if online else None
+    titles = _titles(store, reader, item_ids)
+    tokens_ND = _tokens(store, reader, generation, item_ids)
+    return LoadedGeneration(
+        generation=generation,
+        model=model,
+        items=retrieval.item_vectors,
+        retriever=retrieval.retriever(),
+        reranker=_reranker(
+            model, retrieval.item_vectors, tokens_ND, titles, generation.generation_id
+        ),
+        titles=titles,
+        reader=reader,
+    )
+
+
+def _reranker(
+    model: RankerModel,
+    items: ItemVectors,
+    tokens_ND: NDArray[np.float32],
+    titles: Mapping[str, str],
+    generation_id: str,
+) -> LlmReranker:
+    modalities = items.modalities
+    present = {
+        item_id: tuple(one for one, there in zip(modalities, row, strict=True) if there)
+        for item_id, row in zip(items.item_ids, items.is_present_NM.tolist(), strict=True)
+    }
+    return LlmReranker(
+        model,
+        item_ids=items.item_ids,
+        tokens_ND=tokens_ND,
+        present=present,
+        titles=titles,
+        generation_id=generation_id,
+    )
+
+
+def _titles(store: Store, reader: OnlineReader | None, item_ids: Sequence[str]) -> dict[str, str]:
+    if reader is None:
+        return {item_id: profile.title for item_id, profile in store.profiles().items()}
+    profiles = reader.profiles(item_ids)
+    return {
+        item_id: profile.title
+        for item_id, profile in zip(item_ids, profiles, strict=True)
+        if profile is not None
+    }
+
+
+def _tokens(
+    store: Store, reader: OnlineReader | None, generation: Generation, item_ids: Sequence[str]
+) -> NDArray[np.float32]:
+    """Every item's fused tokens, in order."""
+    space = generation.fused_space
+    if reader is not None:
+        tokens_ND, is_present_N = reader.vectors(space, item_ids)
+    else:
+        stored = store.read(space)
+        row_of = {item_id: row for row, item_id in enumerate(stored.item_ids)}
+        rows = [row_of.get(item_id, -1) for item_id in item_ids]
+        is_present_N = np.array([row >= 0 for row in rows], dtype=bool)
+        tokens_ND = np.zeros((len(item_ids), space.dim), dtype=np.float32)
+        tokens_ND[is_present_N] = stored.vectors_ND[[row for row in rows if row >= 0]]
+    if not is_present_N.all():
+        missing = [item_ids[n] for n in np.flatnonzero(~is_present_N)[:3]]
+        raise StoreError(
+            f"{int((~is_present_N).sum())} items have no fused tokens in the store, such as "
+            f"{missing}: {REPAIR}"
+        )
+    return tokens_ND

@@ -1,0 +1,108 @@
+"""A history and a candidate in, the LLM's input out: words, behaviors, item tokens, evidence.
+
+    prefix:  "history:"  (<behavior> [title] <item tokens>) ...          computed once for a user
+    branch:  "candidate:" [title] <item tokens> <evidence> "choose?"     one for each candidate
+
+The answer is read at the branch's last position, as logit("yes") - logit("no"). An item that was
+touched several times is written once, at its last event: repeated events say little and cost
+tokens. Behaviors are special tokens (TMF) with learned embeddings of their own, so that the LLM's
+vocabulary stays as it was; a behavior with few distinct weights, such as stars, has one for each.
+
+The prompt is written as codes: `kind * STRIDE + index`. Whoever embeds it (`ranker.model`) looks
+words up in the LLM's embeddings, behaviors in the adapter's, items among the fused tokens.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.items import Interaction
+from ranker.config import PromptConfig
+
+STRIDE = 1 << 40
+WORD, BEHAVIOR, ITEM, EVIDENCE = range(4)
+
+HISTORY, CANDIDATE, QUESTION, YES, NO = "history:", "candidate:", "choose?", "yes", "no"
+FRAME = (HISTORY, CANDIDATE, QUESTION, YES, NO)
+"""The frame's phrases; the embedded LLM's tokenizer holds each as one token."""
+
+OTHER = "other"  # any behavior that training did not meet
+MAX_WEIGHTS = 12  # a behavior with more distinct weights than this is written without them
+
+Tokenize = Callable[[str], list[int]]
+Codes = NDArray[np.int64]
+
+
+def label(behavior: str, weight: float | None) -> str:
+    """A behavior's name with its weight: `rate 4.5`."""
+    return behavior if weight is None or weight != weight else f"{behavior} {weight:g}"
+
+
+def vocabulary(events: Iterable[Interaction]) -> tuple[str, ...]:
+    """The behavior labels of these events, sorted, `other` first."""
+    weights: dict[str, set[float | None]] = {}
+    for event in events:
+        weights.setdefault(event.behavior, set()).add(event.weight)
+    names = {
+        label(behavior, weight)
+        for behavior, found in weights.items()
+        for weight in (*(found if len(found) <= MAX_WEIGHTS else ()), None)
+    }
+    return (OTHER, *sorted(names - {OTHER}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompter:
+    """Writes prompts. Equal input gives equal codes."""
+
+    tokenize: Tokenize
+    """Text to token ids, without any special tokens around them."""
+    row_of: Mapping[str, int]
+    """Each known item's row among the fused tokens."""
+    titles: Mapping[str, str]
+    behaviors: Sequence[str]
+    num_tokens: int
+    """Fused tokens for each item."""
+    config: PromptConfig
+
+    def prefix(self, history: Sequence[Interaction]) -> Codes:
+        """The user's part, [P]. Events with items that are not known are passed over."""
+        last: dict[str, Interaction] = {}
+        for event in history:
+            if event.item_id in self.row_of:
+                last.pop(event.item_id, None)
+                last[event.item_id] = event
+        codes = self._words(HISTORY)
+        for event in list(last.values())[-self.config.history_limit :]:
+            codes.append(BEHAVIOR * STRIDE + self._behavior(event))
+            if self.config.history_titles:
+                codes += self._title(event.item_id)
+            codes += self._item(event.item_id)
+        return np.array(codes, dtype=np.int64)
+
+    def branch(self, item_id: str, *, slot: int) -> Codes:
+        """One candidate's part, [S]; `slot` is its row among the evidence tokens."""
+        codes = self._words(CANDIDATE)
+        if self.config.candidate_titles:
+            codes += self._title(item_id)
+        codes += self._item(item_id)
+        codes.append(EVIDENCE * STRIDE + slot)
+        return np.array(codes + self._words(QUESTION), dtype=np.int64)
+
+    def _behavior(self, event: Interaction) -> int:
+        for name in (label(event.behavior, event.weight), event.behavior):
+            if name in self.behaviors:
+                return self.behaviors.index(name)
+        return self.behaviors.index(OTHER)
+
+    def _item(self, item_id: str) -> list[int]:
+        first = ITEM * STRIDE + self.row_of[item_id] * self.num_tokens
+        return list(range(first, first + self.num_tokens))
+
+    def _title(self, item_id: str) -> list[int]:
+        return self._words(self.titles.get(item_id, ""))[: self.config.title_tokens]
+
+    def _words(self, text: str) -> list[int]:
+        return [WORD * STRIDE + token for token in self.tokenize(text)]
