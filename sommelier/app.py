@@ -1,12 +1,23 @@
 """Command words in, an exit code out: 0 done, 1 something to mend, 2 misused, 130 interrupted."""
 
+import os
 import sys
+
+# For the libraries, which read them while they are imported. Idle OpenMP threads sleep, for
+# spinning ones slow down every other process; and the progress shown is our own.
+QUIET = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+}
 
 INSTALL = "pip install 'sommelier[all]'"
 
 
 def main() -> None:
     """The `sommelier` command."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         from sommelier.commands import app
     except ModuleNotFoundError as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sommelier.workspace import Workspace
 
 FILE = Path("sommelier.toml")
+PIPE_WIDTH = 120
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +59,7 @@ def _work(
 
         from sommelier.workspace import Workspace
 
-        yield Workspace(read), ConsoleWatch(Console())
+        yield Workspace(read), ConsoleWatch(_console())
 
 
 @app.command()
@@ -266,12 +267,18 @@ def demo(
         from sommelier.console import ConsoleWatch
         from sommelier.demo import demo as run
 
-        watch = ConsoleWatch(Console())
+        watch = ConsoleWatch(_console())
         run(out, catalog=catalog, effort=effort, overrides=overrides or (), watch=watch)
+
+
+def _console() -> Console:
+    """The terminal as wide as it is; a pipe wide enough for our tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def _show_reply(reply: "Reply") -> None:
     from sommelier.ask import summary
     from sommelier.console import ConsoleWatch
 
-    ConsoleWatch(Console()).show(summary(reply))
+    ConsoleWatch(_console()).show(summary(reply))

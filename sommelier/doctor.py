@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from embedders import registry
 from embedders.base import BadContent, Embedder
 from embedders.items import Modality
+from embedders.vectors import Space
 from feature_repo.base import StoreError
 from feature_repo.tables import all_views
 from retrieval.build import load as load_index
@@ -126,9 +127,11 @@ def _views(workspace: Workspace) -> Iterator[Finding]:
     store = workspace.store
     spaces = store.spaces()
     current = {space.space_id for space in workspace.spaces()}
+    if facts := workspace.state.read("index"):
+        current.add(Space(**facts["fused_space"]).space_id)
     for view in all_views(spaces):
         if view.space is not None and view.space.space_id not in current:
-            continue  # of an encoder that is no longer in use, or fused
+            continue  # of an encoder or an adapter that is no longer in use
         ids = _ids(workspace, view.name)
         try:
             rows = store.feature_store.read_online(view.name, ids)

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,8 +19,11 @@ FAILED = 1
 def told(*, is_debug: bool) -> Iterator[None]:
     """Turn what a user can mend into a message; what they cannot keeps its traceback.
 
-    With `is_debug` everything keeps it.
+    With `is_debug` everything keeps it, and the warnings of libraries are shown too.
     """
+    if not is_debug:
+        # Of no use to whoever runs a command; Feast resets the filters, so this comes again.
+        warnings.simplefilter("ignore")
     try:
         yield
     except KeyboardInterrupt:

@@ -20,16 +20,17 @@ def publish(workspace: Workspace, *, watch: Watch) -> Summary:
         ValueError: nothing was indexed yet, or the index is damaged.
     """
     ready, space = trained(workspace), fused_space(workspace)
-    as_of = load_index(workspace.settings.paths.index).manifest.as_of
-    assert as_of is not None  # `index` always states its cut
+    manifest = load_index(workspace.settings.paths.index).manifest
+    assert manifest.as_of is not None  # `index` always states its cut
     before = workspace.state.read("publish").get("generation_id")
     with watch.task("generation"):
         generation = generations(workspace).publish(
             index=workspace.settings.paths.index,
             adapter=ready.adapter,
             llm=ready.llm,
+            spaces=manifest.spaces,
             fused_space=space,
-            as_of=as_of,
+            as_of=manifest.as_of,
         )
     workspace.state.write("publish", {"generation_id": generation.generation_id})
     return _summary(generation, is_new=generation.generation_id != before)
