@@ -1,6 +1,6 @@
 """A finished index and adapter in, one immutable generation out, at which CURRENT points.
 
-    <root>/<generation id>/generation.json    the manifest: spaces, model, times, every file's sha256
+    <root>/<generation id>/generation.json    the manifest: spaces, model, times, hashes of files
                            index/  adapter/  copies, so that nobody can change them beneath a server
     <root>/CURRENT                            the id of the generation that is served
 

@@ -154,8 +154,10 @@ def _write_interactions(
     appeal_N = rng.normal(0, 0.5, num_items)  # what everybody likes a little more or less
     rows: list[tuple[float, str, str, str]] = []
     for user in range(config.num_users):
-        liked_TN = [likes_UTV[user, trait, traits_NT[:, trait]] for trait in range(num_traits)]
-        taste_N = np.sum(liked_TN, axis=0)
+        liked_TN: list[NDArray[np.float64]] = [
+            likes_UTV[user, trait, traits_NT[:, trait]] for trait in range(num_traits)
+        ]
+        taste_N = np.stack(liked_TN).sum(axis=0)
         bought_N = np.zeros(num_items, dtype=bool)
         visits = np.sort(rng.uniform(0, config.num_days, rng.integers(*config.num_sessions)))
         for day in visits:
