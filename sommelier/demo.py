@@ -72,6 +72,7 @@ def demo(
     overrides: Sequence[str] = (),
     watch: Watch,
     shop: demo_shop.ShopConfig | None = None,
+    room: Path | None = None,
 ) -> None:
     """Go the whole route.
 
@@ -82,6 +83,7 @@ def demo(
         overrides: Settings, as `--set` takes them.
         watch: Whoever watches.
         shop: How large the demo shop is.
+        room: Where Feast's command line finds its settings; None is the installed feature_repo.
 
     Raises:
         ValueError: the catalog cannot be used, or `out` holds a workspace of another one.
@@ -95,7 +97,7 @@ def demo(
         with steps.step(heading):
             watch.show(stage(workspace, watch=watch))
     with steps.step("Serve over gRPC, and ask"):
-        show_feast(workspace.settings.store.root, watch)
+        show_feast(workspace.settings.store.root, watch, room=room)
         _ask(workspace, watch)
     with steps.step("Measure on what users did after the cut"):
         found = evaluate(workspace, watch=watch)
@@ -122,12 +124,14 @@ def _prepare(
     """The workspace with its settings file, and the shop's catalog if there is no other."""
     wished = presets.for_catalog(catalog.absolute() if catalog else None, effort=effort)
     wished = replace(wished, paths=PathSettings(report=Path("..")))
+    # Into the file, so that each command on its own finds what the demo made.
+    wished = settings_file.overridden(wished, overrides)
     path = folder / "sommelier.toml"
     if path.exists():
         _check_same(path, settings_file.resolve(wished, folder), watch)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(commented(wished), encoding="utf-8")
-    workspace = Workspace(settings_file.load(path, overrides=overrides))
+    workspace = Workspace(settings_file.load(path))
     if catalog is None and not (workspace.settings.catalog.path / "truth.json").exists():
         config = shop or demo_shop.ShopConfig()
         with watch.task("boxes with labels and tunes", total=config.num_items) as advance:
@@ -225,12 +229,12 @@ def side_by_side(reply: ask.Reply, *, shown: int = SHOWN) -> Summary:
     )
 
 
-def show_feast(store: Path, watch: Watch, *, repository: Path | None = None) -> None:
+def show_feast(store: Path, watch: Watch, *, room: Path | None = None) -> None:
     """Let Feast's own command line see the store, where this runs from a source checkout.
 
-    `feature_repo/data` is where `feature_store.yaml` looks; a real folder there is left alone.
+    `data` beside `feature_store.yaml` is where it looks; a real folder there is left alone.
     """
-    room = repository or Path(feature_repo.__file__).parent
+    room = room or Path(feature_repo.__file__).parent
     link = room / "data"
     if not (room.parent / "pyproject.toml").is_file() or (link.exists() and not link.is_symlink()):
         return

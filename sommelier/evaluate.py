@@ -230,10 +230,9 @@ def _earlier(workspace: Workspace, key: str) -> Evaluated | None:
         path.exists() for path in (files.json, files.markdown, files.html)
     ):
         return None
-    found = json.loads(files.json.read_text("utf-8"))
-    generation_id = workspace.state.read("publish").get("generation_id")
-    if found["manifest"].get("generation_id") != generation_id:  # another workspace's report
-        return None
+    manifest = json.loads(files.json.read_text("utf-8"))["manifest"]
+    if manifest.get("catalog_sha256") != workspace.catalog.fingerprint:
+        return None  # another workspace has written its report there since
     rows = tuple(tuple(row) for row in facts["rows"])
     summary = _table(rows, files, is_new=False)
     return Evaluated(headline=facts["headline"], files=files, summary=summary)

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from sommelier.commented import commented
 from sommelier.settings import Settings
 
 PREFIX = "SOMMELIER__"
@@ -52,13 +53,20 @@ def load(
     for name, text in sorted((environment or {}).items()):
         if name.startswith(PREFIX):
             _set(table, name.removeprefix(PREFIX).lower().split("__"), text, source=name)
-    for word in overrides:
-        key, equals, text = word.partition("=")
-        if not equals or not key:
-            raise SettingsError(f"--set {word}: expected <section>.<key>=<value>")
-        _set(table, key.split("."), text, source=f"--set {word}")
+    _override(table, overrides)
     base = path.absolute().parent if path else Path.cwd()
     return resolve(parse(table, source=source), base)
+
+
+def overridden(settings: Settings, overrides: Sequence[str]) -> Settings:
+    """The same settings, paths as written, with words such as `index.kind=exact` applied.
+
+    Raises:
+        SettingsError: a word is no `a.b=c`, or a key or value cannot be used.
+    """
+    table = tomllib.loads(commented(settings))
+    _override(table, overrides)
+    return parse(table, source="--set")
 
 
 def parse(table: Mapping[str, Any], *, source: str = "the settings") -> Settings:
@@ -116,6 +124,14 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is no valid TOML: {error}") from error
+
+
+def _override(table: dict[str, Any], overrides: Sequence[str]) -> None:
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"--set {word}: expected <section>.<key>=<value>")
+        _set(table, key.split("."), text, source=f"--set {word}")
 
 
 def _set(table: dict[str, Any], keys: list[str], text: str, *, source: str) -> None:

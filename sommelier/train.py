@@ -52,10 +52,12 @@ def trained(workspace: Workspace) -> Trained:
         raise ValueError(
             f"no ranker is trained in {workspace.settings.paths.models}: {TRAIN_FIRST}"
         )
+    models = workspace.settings.paths.models
+    llm = models / facts["llm"]
     return Trained(
-        llm=facts["llm"],
-        adapter=existing(facts["adapter"], repair=TRAIN_FIRST),
-        pooling=read_pooling(existing(facts["pooling"], repair=TRAIN_FIRST)),
+        llm=str(llm) if llm.is_dir() else facts["llm"],
+        adapter=existing(models / facts["adapter"], repair=TRAIN_FIRST),
+        pooling=read_pooling(existing(models / POOLING, repair=TRAIN_FIRST)),
     )
 
 
@@ -68,9 +70,10 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
     pooling = _tune(workspace, watch)
     key = digest(_inputs(workspace), pooling, workspace.settings.ranker)
     facts = workspace.state.read("train")
-    if facts.get("key") == key and Path(facts["adapter"]).exists():
-        return _summary(facts, is_new=False)
     settings, line = workspace.settings, workspace.timeline
+    models = settings.paths.models
+    if facts.get("key") == key and (models / facts["adapter"]).exists():
+        return _summary(facts, pooling, is_new=False)
     llm = _llm(workspace, watch)
     with watch.task("training examples"):
         examples = collect(
@@ -92,20 +95,19 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             titles=workspace.titles,
             llm=llm,
             config=settings.ranker,
-            folder=settings.paths.models / "adapters",
+            folder=models / "adapters",
             on_progress=lambda stage, step, steps, loss: advance(
                 step, steps, f"{stage}, loss {loss:.3f}"
             ),
         )
     facts = {
         "key": key,
-        "llm": llm,
-        "adapter": str(adapter),
-        "pooling": str(settings.paths.models / POOLING),
+        "llm": _below(models, llm),
+        "adapter": _below(models, str(adapter)),
         "num_examples": len(examples),
     }
     workspace.state.write("train", facts)
-    return _summary(facts, is_new=True)
+    return _summary(facts, pooling, is_new=True)
 
 
 def training_key(workspace: Workspace) -> str:
@@ -211,8 +213,13 @@ def _choices(behaviors: tuple[str, ...] | None) -> frozenset[str] | None:
     return None if behaviors is None else frozenset(behaviors)
 
 
-def _summary(facts: dict[str, object], *, is_new: bool) -> Summary:
-    pooling = read_pooling(Path(str(facts["pooling"])))
+def _below(models: Path, name: str) -> str:
+    """A folder within the workspace by its place there, so that the workspace may be moved."""
+    path = Path(name)
+    return path.relative_to(models).as_posix() if path.is_relative_to(models) else name
+
+
+def _summary(facts: dict[str, object], pooling: PoolingConfig, *, is_new: bool) -> Summary:
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in pooling.weights.items())
     return Summary(
         title="Trained" if is_new else "Trained before: nothing is new",

@@ -1,0 +1,87 @@
+"""A tiny shop, and a workspace in which every stage has run once, through the command line."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from sommelier import demo_shop
+from sommelier.commands import app
+
+Run = Callable[..., Result]
+
+SETTINGS = """
+[graph]
+dim = 16
+epochs = 5
+
+[target]
+behaviors = ["cart", "purchase"]
+
+[ranker.fusion]
+width = 16
+heads = 2
+num_tokens = 2
+
+[ranker.llm]
+lora_rank = 4
+
+[ranker.llm.embedded]
+hidden_size = 32
+num_layers = 1
+num_heads = 2
+vocab_size = 400
+warm_up_steps = 3
+
+[ranker.training]
+single_modality_steps = 2
+fusion_steps = 3
+batch_size = 4
+num_negatives = 5
+max_examples = 60
+
+[index]
+num_probes = 4
+
+[evaluation]
+samples = 100
+max_users = 8
+"""
+STAGES = ("embed", "materialize", "train", "index", "publish")
+
+
+def run_app(*words: str | Path) -> Result:
+    """One command in this process; its messages apart from its output."""
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    return run_app
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a catalog of sixty boxes and sixty users, and a settings file."""
+    folder = tmp_path_factory.mktemp("shop")
+    demo_shop.write(folder / "catalog", config=demo_shop.ShopConfig(num_items=60, num_users=60))
+    (folder / "sommelier.toml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(shop: Path, imported_feast: None) -> Path:
+    """The settings file of a shop that is embedded, trained, indexed and published."""
+    for stage in STAGES:
+        result = run_app(stage, "--settings", shop / "sommelier.toml")
+        assert result.exit_code == 0, result.output + result.stderr
+    return shop / "sommelier.toml"
+
+
+@pytest.fixture
+def copy_of_built(built: Path, tmp_path: Path) -> Path:
+    """A copy to damage. What the state names by absolute path stays the original's."""
+    shutil.copytree(built.parent, tmp_path / "shop")
+    return tmp_path / "shop" / "sommelier.toml"
