@@ -53,6 +53,8 @@ def timeline(interactions: pa.Table, settings: TimeSettings) -> Timeline:
         cut = _moment(int(times[-1]) + 1)
     else:
         cut = settings.cut or _at_share(times, settings.cut_share)
+    # However a moment was written, it is the same one to whoever compares or prints it.
+    graph_until, cut = graph_until.astimezone(UTC), cut.astimezone(UTC)
     if cut <= graph_until:
         raise ValueError(
             f"time: the cut ({cut.isoformat()}) must come after graph_until "

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from embedders import catalog
+from embedders import catalog, tables
 from embedders.items import Interaction, Modality
 from embedders.vectors import Embeddings, Space
 from feature_repo.base import Entity, HistoryConfig
@@ -129,12 +129,12 @@ def space_facts(space: Space) -> dict[str, object]:
 
 
 def events_key(interactions: pa.Table) -> str:
-    """Changes when any event does."""
-    sink = pa.BufferOutputStream()
-    table = interactions.combine_chunks()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return digest(sink.getvalue().to_pybytes())
+    """Changes when any event does; the rows' order and how Arrow holds them say nothing."""
+    columns = ", ".join(interactions.column_names)
+    with tables.connect() as db:
+        db.register("events", interactions)
+        row = db.execute(f"SELECT count(*), sum(hash({columns})) FROM events").fetchone()
+    return digest(tuple(interactions.column_names), row)
 
 
 def existing(path: str | Path, *, repair: str) -> Path:

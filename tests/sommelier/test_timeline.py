@@ -1,6 +1,6 @@
 """The graph learns first, the ranker from what follows, and the rest is judged."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pytest
@@ -30,6 +30,14 @@ def test_moments_replace_shares() -> None:
     settings = TimeSettings(graph_until=START + 2 * DAY, cut=START + 5 * DAY)
     line = timeline(events(*range(10)), settings)
     assert (line.num_graph_events, line.num_ranker_events, line.num_judged_events) == (2, 3, 5)
+
+
+def test_a_moment_is_the_same_in_whatever_zone_it_is_written() -> None:
+    eastward = timezone(timedelta(hours=2))
+    moments = {"graph_until": START + 2 * DAY, "cut": START + 5 * DAY}
+    shifted = {name: moment.astimezone(eastward) for name, moment in moments.items()}
+    lines = [timeline(events(*range(10)), TimeSettings(**one)) for one in (moments, shifted)]
+    assert repr(lines[0]) == repr(lines[1])
 
 
 def test_the_end_leaves_nothing_to_be_judged() -> None:

@@ -1,0 +1,40 @@
+"""An answer's lines say how far each item moved."""
+
+import pytest
+
+from ranker.ranking import Status
+from sommelier.ask import Line, Reply, summary
+
+
+def line(rank: int, retrieval_rank: int, status: Status = Status.OK) -> Line:
+    return Line(
+        item_id="a",
+        title="[Red]",
+        rank=rank,
+        score=1.0,
+        retrieval_rank=retrieval_rank,
+        retrieval_score=0.5,
+        status=status,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rank", "retrieval_rank", "move"),
+    [(1, 4, "▲3"), (5, 2, "▼3"), (2, 2, ""), (0, 3, ""), (3, 0, "")],
+)
+def test_a_move_is_counted_in_places(rank: int, retrieval_rank: int, move: str) -> None:
+    assert line(rank, retrieval_rank).move == move
+
+
+def test_a_reply_is_a_table_that_says_who_judged() -> None:
+    reply = Reply(
+        user_id="ann",
+        generation_id="g-1",
+        judged_by="llm",
+        lines=(line(1, 2), line(0, 0, Status.UNKNOWN_ITEM)),
+        source="this process",
+    )
+    shown = summary(reply)
+    assert shown.rows[0] == ("1", "a", "[Red]", "1.000", "2", "▲1", "")
+    assert shown.rows[1] == ("-", "a", "[Red]", "", "-", "", "unknown item")
+    assert shown.notes == ("generation g-1, judged by llm, from this process",)
