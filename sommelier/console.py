@@ -23,6 +23,7 @@ from rich.text import Text
 
 from sommelier.watch import Advance, Summary, Watch
 
+LINE_EVERY_S = 20.0  # on a pipe, a long task says how far it is
 SHOWN_AFTER_S = 0.5  # on a pipe, a task that took less is not worth a line
 
 
@@ -35,14 +36,16 @@ class Rate(ProgressColumn):
 
 
 class ConsoleWatch(Watch):
-    """Bars on a terminal; one line for each finished task elsewhere."""
+    """Bars on a terminal; elsewhere a line for each finished task, and a few for a long one."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, line_every_s: float = LINE_EVERY_S) -> None:
         self._console = console
+        self._line_every_s = line_every_s
 
     @contextmanager
     def task(self, name: str, *, total: int | None = None) -> Iterator[Advance]:
         began = time.perf_counter()
+        last = [began]
         with self._bars() as bars:
             bar = bars.add_task(escape(name), total=total, note="")
 
@@ -50,6 +53,11 @@ class ConsoleWatch(Watch):
                 bars.update(bar, completed=done, note=escape(note))
                 if total is not None:
                     bars.update(bar, total=total)
+                now = time.perf_counter()
+                if not self._console.is_terminal and now - last[0] > self._line_every_s:
+                    last[0] = now
+                    of = f" of {bars.tasks[0].total:,.0f}" if bars.tasks[0].total else ""
+                    self._console.print(f"  {escape(name)}: {done:,}{of} {escape(note)}".rstrip())
 
             yield advance
             done, note = int(bars.tasks[0].completed), bars.tasks[0].fields["note"]

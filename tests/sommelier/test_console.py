@@ -22,6 +22,14 @@ def test_a_finished_task_is_one_line_on_a_pipe() -> None:
     assert shown.getvalue().endswith("s loss 0.3\n")
 
 
+def test_a_long_task_says_on_a_pipe_how_far_it_is() -> None:
+    shown = io.StringIO()
+    watch = ConsoleWatch(Console(file=shown, width=100), line_every_s=0)
+    with watch.task("training") as advance:
+        advance(5, 10, note="loss 0.5")
+    assert shown.getvalue().splitlines()[0] == "  training: 5 of 10 loss 0.5"
+
+
 def test_a_task_of_a_moment_that_counted_nothing_leaves_no_line() -> None:
     watch, shown = piped()
     with watch.task("opening"):
