@@ -9,7 +9,7 @@ class FusionConfig:
 
     width: int = 64
     heads: int = 4
-    num_tokens: int = 4
+    num_tokens: int = 2
     """Soft tokens for each item, in the LLM's embedding space."""
     has_cross_attention: bool = True
     """CMA: text asks the other modalities, and they ask text (TMF)."""
@@ -77,13 +77,13 @@ class PromptConfig:
 class TrainingConfig:
     """The curriculum: single modalities, then full fusion; the text warm-up precedes both."""
 
-    single_modality_steps: int = 60
+    single_modality_steps: int = 100
     """Stage 2 of TMF's curriculum: every batch sees one modality alone."""
-    fusion_steps: int = 300
+    fusion_steps: int = 600
     """Stage 3: full fusion with modality dropout."""
     batch_size: int = 16
     """Prefixes in a step."""
-    num_negatives: int = 31
+    num_negatives: int = 23
     """Retrieved candidates that the user did not choose, beside each positive."""
     num_candidates: int = 100
     """How deep the retriever is searched for positives and negatives."""

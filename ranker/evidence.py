@@ -4,7 +4,7 @@ A reranker that starts from scratch loses to its retriever, so the retriever's s
 twice: as the prior that the LLM's logit is added to, and, with the cosine in each space and which
 spaces there were, as a token that the LLM reads between the candidate and the question.
 
-Shape legend: N candidates, F features (2 for each modality, and the score), H the LLM's width.
+Shape legend: N candidates, F features (3 for each modality, and the score), H the LLM's width.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,21 +17,25 @@ from torch import Tensor, nn
 from embedders.items import Modality
 from retrieval.candidates import Candidate
 
-COSINE_GAIN = 4.0  # cosines of centered vectors are small
-LIMIT = 4.0  # standard deviations at which a score is clipped
+LIMIT = 4.0  # standard deviations at which a feature is clipped
+PENALTY = 1e-3
+TINY = 1e-6  # a feature with less deviation is a constant
 HIDDEN = 64
 
 
 def features(
     candidates: Sequence[Candidate], modalities: Sequence[Modality]
 ) -> NDArray[np.float32]:
-    """[N, F]: each modality's cosine (0 where absent), then its presence, then the raw score."""
-    features_NF = np.zeros((len(candidates), 2 * len(modalities) + 1), dtype=np.float32)
+    """[N, F]: each modality's cosine, then its support, then its presence (all 0 where absent),
+    then the raw score."""
+    count = len(modalities)
+    features_NF = np.zeros((len(candidates), 3 * count + 1), dtype=np.float32)
     for row, candidate in enumerate(candidates):
         for place, modality in enumerate(modalities):
             if modality in candidate.evidence:
                 features_NF[row, place] = candidate.evidence[modality]
-                features_NF[row, len(modalities) + place] = 1
+                features_NF[row, count + place] = candidate.support.get(modality, 0.0)
+                features_NF[row, 2 * count + place] = 1
         features_NF[row, -1] = candidate.score
     return features_NF
 
@@ -47,35 +51,72 @@ def without(
     for modality in dropped:
         place = modalities.index(modality)
         features_NF[:, -1] -= weights.get(modality, 1.0) * features_NF[:, place]
-        features_NF[:, [place, len(modalities) + place]] = 0
+        features_NF[:, place :: len(modalities)][:, :3] = 0
     return features_NF
 
 
 class Evidence(nn.Module):
-    """Encodes features; its scale of scores is fitted once, on the training examples."""
+    """Turns features into a prior score and a token.
 
-    mean: Tensor
-    deviation: Tensor
+    The prior is a conditional logit (McFadden, 1974) on the standardized features: linear, fitted
+    to the optimum on the training examples before anything else is trained, and then frozen. It
+    calibrates the retriever: how much its score counts, each space's cosine, and a lack of vectors.
+    """
+
+    mean_F: Tensor
+    deviation_F: Tensor
+    slopes_F: Tensor
 
     def __init__(self, num_modalities: int, *, hidden_size: int) -> None:
+        """A prior that is the standardized score itself, until it is fitted."""
         super().__init__()
-        self.num_modalities = num_modalities
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("deviation", torch.ones(()))
-        self.slope = nn.Parameter(torch.ones(()))
+        num_features = 3 * num_modalities + 1
+        self.register_buffer("mean_F", torch.zeros(num_features))
+        self.register_buffer("deviation_F", torch.ones(num_features))
+        slopes_F = torch.zeros(num_features)
+        slopes_F[-1] = 1
+        self.register_buffer("slopes_F", slopes_F)
         self.encode = nn.Sequential(
-            nn.Linear(2 * num_modalities + 1, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, hidden_size)
+            nn.Linear(num_features, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, hidden_size)
         )
 
-    def fit(self, scores_N: NDArray[np.float32]) -> None:
-        """Learn the mean and the deviation of the retriever's scores."""
-        self.mean.fill_(float(scores_N.mean()))
-        self.deviation.fill_(max(float(scores_N.std()), 1e-6))
+    def fit(
+        self, lists: Sequence[NDArray[np.float32]], chosen: Sequence[NDArray[np.bool_]]
+    ) -> None:
+        """Fit the scale of the features and the prior, by L-BFGS with a small L2 penalty.
+
+        Args:
+            lists: Each example's candidates, [N, F].
+            chosen: Which of them were chosen, [N].
+        """
+        everything = torch.from_numpy(np.concatenate(lists))
+        self.mean_F.copy_(everything.mean(dim=0))
+        deviation_F = everything.std(dim=0)
+        self.deviation_F.copy_(torch.where(deviation_F > TINY, deviation_F, 1.0))
+        inputs = self._standardize(everything)
+        owners = torch.repeat_interleave(
+            torch.arange(len(lists)), torch.tensor([len(one) for one in lists])
+        )
+        is_chosen = torch.from_numpy(np.concatenate(chosen))
+        slopes_F = self.slopes_F.clone().requires_grad_()
+        optimizer = torch.optim.LBFGS([slopes_F], max_iter=50, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            scores = inputs @ slopes_F
+            sums = torch.zeros(len(lists)).index_add(0, owners, scores.exp())
+            surprise = (sums.log()[owners] - scores)[is_chosen].mean()
+            value: Tensor = surprise + PENALTY * slopes_F.square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        self.slopes_F.copy_(slopes_F.detach())
 
     def forward(self, features_NF: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [N, H] and priors [N]."""
-        scores_N = ((features_NF[:, -1] - self.mean) / self.deviation).clamp(-LIMIT, LIMIT)
-        cosines_NM = features_NF[:, : self.num_modalities] * COSINE_GAIN
-        presence_NM = features_NF[:, self.num_modalities : -1]
-        inputs_NF = torch.cat([cosines_NM, presence_NM, scores_N[:, None]], dim=1)
-        return self.encode(inputs_NF), self.slope * scores_N
+        inputs_NF = self._standardize(features_NF)
+        return self.encode(inputs_NF), inputs_NF @ self.slopes_F
+
+    def _standardize(self, features_NF: Tensor) -> Tensor:
+        return ((features_NF - self.mean_F) / self.deviation_F).clamp(-LIMIT, LIMIT)

@@ -121,8 +121,13 @@ def collect(
     histories: Histories,
     retriever: Retriever,
     config: TrainingConfig,
+    created_at: Mapping[str, datetime] | None = None,
 ) -> list[Example]:
-    """The training examples of all moments whose choices retrieval found, at least in part."""
+    """The training examples of all moments whose choices retrieval found, at least in part.
+
+    `created_at` hides items from moments before they were there: nobody could have chosen them,
+    and a model that met them would learn that new items are never chosen.
+    """
     asked = moments(
         interactions,
         target=target,
@@ -136,7 +141,12 @@ def collect(
     for first in range(0, len(asked), BLOCK):
         block = asked[first : first + BLOCK]
         queries = [
-            Query(user_id=moment.user_id, history=history, as_of=moment.as_of)
+            Query(
+                user_id=moment.user_id,
+                history=history,
+                as_of=moment.as_of,
+                exclude=_later(created_at or {}, moment.as_of),
+            )
             for moment, history in zip(block, past[first : first + BLOCK], strict=True)
         ]
         lists = retriever.retrieve_many(queries, limit=config.num_candidates)
@@ -152,6 +162,10 @@ def collect(
                     )
                 )
     return examples
+
+
+def _later(created_at: Mapping[str, datetime], as_of: datetime) -> frozenset[str]:
+    return frozenset(item_id for item_id, moment in created_at.items() if moment > as_of)
 
 
 def _choices(table: pa.Table, target: Target) -> list[bool]:

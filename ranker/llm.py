@@ -1,6 +1,8 @@
 """A folder or hub id in, a causal LLM with its tokenizer and yes/no tokens out."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from embedders import torchaudio_cpu
@@ -18,6 +20,8 @@ from transformers import (  # noqa: E402
 from embedders.checkpoint import quiet, resolve  # noqa: E402
 from ranker.config import LlmConfig  # noqa: E402
 from ranker.prompts import NO, YES  # noqa: E402
+
+KEPT_TEXTS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +42,16 @@ class Llm:
         """The width of its word embeddings."""
         return int(self.model.get_input_embeddings().get_parameter("weight").shape[1])
 
-    def tokenize(self, text: str) -> list[int]:
-        """Token ids, without any special tokens around them."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+    @cached_property
+    def tokenize(self) -> Callable[[str], Sequence[int]]:
+        """Text -> token ids, without any special tokens around them; the latest texts are kept,
+        for the frame's phrases come back with every candidate."""
+
+        @lru_cache(maxsize=KEPT_TEXTS)
+        def tokenize(text: str) -> Sequence[int]:
+            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+        return tokenize
 
 
 def load(source: str | Path, *, config: LlmConfig) -> Llm:

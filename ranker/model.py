@@ -86,7 +86,7 @@ class RankerModel(nn.Module):
         self.scale = nn.Parameter(torch.sqrt(words_VH.square().mean()))
         with torch.no_grad():
             for row, name in enumerate(self.behaviors):
-                self.behavior_tokens.weight[row] = words_VH[llm.tokenize(name)].mean(dim=0)
+                self.behavior_tokens.weight[row] = words_VH[list(llm.tokenize(name))].mean(dim=0)
         self.decoder: PreTrainedModel | PeftModel = llm.model
 
     @property

@@ -31,7 +31,7 @@ FRAME = (HISTORY, CANDIDATE, QUESTION, YES, NO)
 OTHER = "other"  # any behavior that training did not meet
 MAX_WEIGHTS = 12  # a behavior with more distinct weights than this is written without them
 
-Tokenize = Callable[[str], list[int]]
+Tokenize = Callable[[str], Sequence[int]]
 Codes = NDArray[np.int64]
 
 

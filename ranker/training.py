@@ -35,6 +35,7 @@ from torch import Tensor  # noqa: E402
 from ranker import llm as llms  # noqa: E402
 from ranker.batches import Batches  # noqa: E402
 from ranker.config import RankerConfig  # noqa: E402
+from ranker.evidence import features  # noqa: E402
 from ranker.examples import Example  # noqa: E402
 from ranker.model import FACTS, RankerModel  # noqa: E402
 from ranker.prompts import vocabulary  # noqa: E402
@@ -91,8 +92,7 @@ def train(
             config=config,
         )
         model.adapt()
-        scores = [candidate.score for one in examples for candidate in one.candidates]
-        model.evidence.fit(np.array(scores, dtype=np.float32))
+        _calibrate(model, examples)
         batches = Batches(model, examples, items=items, titles=titles)
         stages = target.with_name(f"{target.name}.stages")
         losses = _run_stages(model, batches, config, stages, on_progress)
@@ -109,6 +109,17 @@ def train(
     temporary.rename(target)
     shutil.rmtree(stages, ignore_errors=True)
     return target
+
+
+def _calibrate(model: RankerModel, examples: Sequence[Example]) -> None:
+    """Fit the prior: what the retriever's findings alone say."""
+    model.evidence.fit(
+        [features(one.candidates, model.modalities) for one in examples],
+        [
+            np.array([candidate.item_id in one.chosen for candidate in one.candidates])
+            for one in examples
+        ],
+    )
 
 
 def _run_stages(
@@ -176,7 +187,8 @@ def _run_stage(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        late = float(loss) if step == 0 else 0.98 * late + 0.02 * float(loss)
+        value = float(loss.detach())
+        late = value if step == 0 else 0.98 * late + 0.02 * value
         if on_progress is not None:
             on_progress(name, step + 1, num_steps, late)
     model.eval()

@@ -79,3 +79,8 @@ class QueryEncoder(ABC):
         Raises:
             ValueError: the query's history is None, for only its caller can look it up.
         """
+
+    def agreement(self, query: Query) -> dict[Modality, float]:
+        """How far the query's history agrees with itself in each space, in [0, 1]: the length of
+        the mean of its unit vectors. Empty for an encoder that pools nothing."""
+        return {}

@@ -34,6 +34,9 @@ class Candidate:
     """From 1."""
     evidence: Mapping[Modality, float] = field(default_factory=dict)
     """The cosine between the query and the item in each space; absent where either is absent."""
+    support: Mapping[Modality, float] = field(default_factory=dict)
+    """The item's mean cosine with the history's single items: the evidence times how far the
+    history agrees with itself. Low where a user does not seem to care for the modality."""
 
     @property
     def found_by(self) -> tuple[Modality, ...]:

@@ -91,7 +91,18 @@ class PooledHistory(QueryEncoder):
             self._users_UD = item_vectors.place(user_vectors)
             self._user_rows = {one: row for row, one in enumerate(user_vectors.item_ids)}
 
-    def encode(self, query: Query) -> dict[Modality, NDArray[np.float32]]:
+    def agreement(self, query: Query) -> dict[Modality, float]:
+        pooled_D, weight_M = self._pool(query)
+        return {
+            modality: float(np.linalg.norm(pooled_D[columns]) / weight)
+            for (modality, columns), weight in zip(
+                self._items.columns_of.items(), weight_M.tolist(), strict=True
+            )
+            if weight > 0
+        }
+
+    def _pool(self, query: Query) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The weighted sum of the history's vectors, [D], and the weight behind each block, [M]."""
         events = visible_history(query)[-self._config.limit :]
         rows, weights = [], []
         for age, event in enumerate(reversed(events)):
@@ -100,7 +111,12 @@ class PooledHistory(QueryEncoder):
             if row is not None and weight > 0:
                 rows.append(row)
                 weights.append(weight * 0.5 ** (age / self._config.half_life))
-        pooled_D = np.asarray(weights, dtype=np.float32) @ self._items.vectors_ND[rows]
+        weights_H = np.asarray(weights, dtype=np.float32)
+        pooled_D = weights_H @ self._items.vectors_ND[rows]
+        return pooled_D, weights_H @ self._items.is_present_NM[rows].astype(np.float32)
+
+    def encode(self, query: Query) -> dict[Modality, NDArray[np.float32]]:
+        pooled_D, _ = self._pool(query)
         encoded = {}
         for modality, columns in self._items.columns_of.items():
             if query.modalities is not None and modality not in query.modalities:

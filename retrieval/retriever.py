@@ -102,7 +102,9 @@ class Retriever:
                 block, self._index.search(queries_QD, limit=num_rows), strict=True
             ):
                 item_ids = [item_id for item_id, _ in pairs if item_id not in hidden[row]]
-                candidates = self._candidates(encoded[row], item_ids[: limit + MARGIN])
+                candidates = self._candidates(
+                    queries[row], encoded[row], item_ids[: limit + MARGIN]
+                )
                 answers[row] = candidates[:limit]
         return answers
 
@@ -117,7 +119,7 @@ class Retriever:
         encoded = self._encoder.encode(query)
         known = [item_id for item_id in item_ids if item_id in self._items.row_of]
         if encoded:
-            return self._candidates(encoded, known)
+            return self._candidates(query, encoded, known)
         by_share = sorted(known, key=lambda item_id: (-self._shares[item_id], item_id))
         return self._unfounded([(item_id, self._shares[item_id]) for item_id in by_share])
 
@@ -135,7 +137,9 @@ class Retriever:
             query_D[self._items.columns_of[modality]] = self._encoder.weights[modality] * vector_D
         return query_D
 
-    def _candidates(self, encoded: Encoded, item_ids: Sequence[str]) -> list[Candidate]:
+    def _candidates(
+        self, query: Query, encoded: Encoded, item_ids: Sequence[str]
+    ) -> list[Candidate]:
         """Score these known items by themselves and put them in order."""
         rows_K = np.array([self._items.row_of[item_id] for item_id in item_ids], dtype=np.int64)
         vectors_KD = self._items.vectors_ND[rows_K]
@@ -152,12 +156,18 @@ class Retriever:
             for place, modality in enumerate(self._items.modalities)
             if modality in encoded
         ]
+        agreement = self._encoder.agreement(query)
+        evidence = [
+            {one: values[place] for one, values, there in columns if there[place]}
+            for place in range(len(order_K))
+        ]
         return [
             Candidate(
                 item_id=self._items.item_ids[row],
                 score=score,
                 rank=place + 1,
-                evidence={one: values[place] for one, values, there in columns if there[place]},
+                evidence=evidence[place],
+                support={one: x * agreement.get(one, 0.0) for one, x in evidence[place].items()},
             )
             for place, (row, score) in enumerate(
                 zip(rows_K[order_K].tolist(), scores_K[order_K].tolist(), strict=True)

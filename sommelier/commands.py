@@ -258,7 +258,7 @@ def demo(
     catalog: Annotated[
         Path | None, typer.Option("--catalog", help="A catalog folder; else a small shop is made.")
     ] = None,
-    effort: Annotated[Effort, typer.Option("--effort", help="How long to train.")] = Effort.FULL,
+    effort: Annotated[Effort, typer.Option("--effort", help="How long to train.")] = Effort.QUICK,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:

@@ -68,7 +68,7 @@ def demo(
     out: Path,
     *,
     catalog: Path | None = None,
-    effort: Effort = Effort.FULL,
+    effort: Effort = Effort.QUICK,
     overrides: Sequence[str] = (),
     watch: Watch,
     shop: demo_shop.ShopConfig | None = None,

@@ -110,6 +110,6 @@ def play_tune(path: Path, rng: np.random.Generator, value: int) -> None:
 def write_words(rng: np.random.Generator, value: int) -> tuple[str, str]:
     """A title that tells nothing, and a description that tells the value."""
     title = f"{rng.choice(ADJECTIVES)} {rng.choice(NOUNS)}"
-    first, second, third, fourth = rng.choice(VOCABULARY[value], size=4, replace=False)
+    first, second, third, fourth, fifth = rng.choice(VOCABULARY[value], size=5, replace=False)
     opening, closing = rng.choice(OPENINGS), rng.choice(CLOSINGS)
-    return title, f"{opening} {first}, {second} and {third}, {closing} {fourth}."
+    return title, f"{opening} {first}, {second} and {third}, {closing} {fourth} and {fifth}."

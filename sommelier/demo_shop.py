@@ -40,7 +40,7 @@ class ShopConfig:
     num_items: int = 600
     num_users: int = 800
     num_days: int = 100
-    num_sessions: tuple[int, int] = (14, 32)
+    num_sessions: tuple[int, int] = (20, 40)
     """Fewest and most visits of one user."""
     late_share: float = 0.12
     """Share of the boxes that appear during the last half of the time, not on the first day."""
@@ -154,10 +154,7 @@ def _write_interactions(
     appeal_N = rng.normal(0, 0.5, num_items)  # what everybody likes a little more or less
     rows: list[tuple[float, str, str, str]] = []
     for user in range(config.num_users):
-        liked_TN: list[NDArray[np.float64]] = [
-            likes_UTV[user, trait, traits_NT[:, trait]] for trait in range(num_traits)
-        ]
-        taste_N = np.stack(liked_TN).sum(axis=0)
+        taste_N = likes_UTV[user, np.arange(num_traits)[:, None], traits_NT.T].sum(axis=0)
         bought_N = np.zeros(num_items, dtype=bool)
         visits = np.sort(rng.uniform(0, config.num_days, rng.integers(*config.num_sessions)))
         for day in visits:
@@ -188,6 +185,8 @@ def _visit(
         weights_N = np.exp(appeal_N + strength * taste_N) * is_open_N
         return int(rng.choice(len(weights_N), p=weights_N / weights_N.sum()))
 
+    if not is_open_N.any():
+        return []
     events = [("view", draw(config.curiosity)) for _ in range(rng.integers(1, 4))]
     if rng.random() < 0.85:
         choice = draw(config.taste)

@@ -7,5 +7,5 @@ class Effort(StrEnum):
     """How long training may take."""
 
     QUICK = "quick"
-    """Shows that everything works; the numbers are nothing to quote."""
+    """Trains for about a minute: enough to show the effect, not all of it."""
     FULL = "full"

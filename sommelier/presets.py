@@ -6,9 +6,10 @@ from pathlib import Path
 from embedders.columns import Columns
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
-from ranker.config import EmbeddedLlmConfig, TrainingConfig
 from sommelier.effort import Effort
 from sommelier.settings import ENCODERS, Settings, TargetSettings
+
+CURIOSITY = 0.05  # how much a view says of a taste, beside a cart or a purchase
 
 MOVIELENS_ENCODERS = (
     *(one for one in ENCODERS if one.modality is not Modality.AUDIO),
@@ -30,7 +31,15 @@ def for_catalog(folder: Path | None, *, effort: Effort) -> Settings:
 
 def shop() -> Settings:
     """The demo shop's: a view is curiosity, carts and purchases are choices."""
-    return replace(Settings(), target=TargetSettings(behaviors=("cart", "purchase")))
+    settings = Settings()
+    weights = {"view": CURIOSITY}
+    return replace(
+        settings,
+        store=replace(settings.store, history_limit=100),
+        target=TargetSettings(behaviors=("cart", "purchase")),
+        graph=replace(settings.graph, behavior_weights=weights, temperature=0.3),
+        pooling=replace(settings.pooling, behavior_weights=weights, limit=100, half_life=40),
+    )
 
 
 def movielens(folder: Path) -> Settings:
@@ -48,35 +57,15 @@ def movielens(folder: Path) -> Settings:
 
 
 def with_effort(settings: Settings, effort: Effort) -> Settings:
-    """The same with less training, where quick."""
+    """The same with less training, where quick: some four minutes for the demo shop."""
     if effort is Effort.FULL:
         return settings
     ranker = settings.ranker
-    training = ranker.training
+    embedded = replace(ranker.llm.embedded, warm_up_steps=60)
+    training = replace(
+        ranker.training, single_modality_steps=30, fusion_steps=150, max_examples=4000
+    )
     return replace(
         settings,
-        graph=replace(settings.graph, epochs=_quarter(settings.graph.epochs)),
-        ranker=replace(
-            ranker,
-            llm=replace(ranker.llm, embedded=_quick_llm(ranker.llm.embedded)),
-            training=_quick_training(training),
-        ),
-        evaluation=replace(settings.evaluation, max_users=200, samples=2000),
+        ranker=replace(ranker, llm=replace(ranker.llm, embedded=embedded), training=training),
     )
-
-
-def _quick_llm(config: EmbeddedLlmConfig) -> EmbeddedLlmConfig:
-    return replace(config, warm_up_steps=_quarter(config.warm_up_steps))
-
-
-def _quick_training(config: TrainingConfig) -> TrainingConfig:
-    return replace(
-        config,
-        single_modality_steps=_quarter(config.single_modality_steps),
-        fusion_steps=_quarter(config.fusion_steps),
-        max_examples=_quarter(config.max_examples),
-    )
-
-
-def _quarter(number: int) -> int:
-    return max(1, number // 4)

@@ -87,6 +87,11 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             histories=workspace.histories,
             retriever=workspace.retriever(pooling, until=line.graph_until),
             config=settings.ranker.training,
+            created_at={
+                item.item_id: item.created_at
+                for item in workspace.catalog.items()
+                if item.created_at is not None
+            },
         )
     with watch.task("training") as advance:
         adapter = train_adapter(
