@@ -151,10 +151,11 @@ def _write_interactions(
     likes_UTV: NDArray[np.float64],
 ) -> None:
     num_items, num_traits = traits_NT.shape
-    appeal_N = rng.normal(0, 0.5, num_items)  # what everybody likes a little more or less
+    appeal_N = rng.normal(0, 0.5, size=(num_items,))  # what everybody likes a little more or less
     rows: list[tuple[float, str, str, str]] = []
     for user in range(config.num_users):
-        taste_N = likes_UTV[user, np.arange(num_traits)[:, None], traits_NT.T].sum(axis=0)
+        liked_TN = likes_UTV[user, np.arange(num_traits)[:, None], traits_NT.T]
+        taste_N: NDArray[np.float64] = np.sum(liked_TN, axis=0)
         bought_N = np.zeros(num_items, dtype=bool)
         visits = np.sort(rng.uniform(0, config.num_days, rng.integers(*config.num_sessions)))
         for day in visits:
