@@ -114,6 +114,7 @@ def _report(
     routes = {
         "popularity": popular,
         "retrieval_order": full.retrieved,
+        "calibrated": full.calibrated,
         "rerank": full.reranked,
         "ceiling": ceiling_run(full.retrieved, judgements),
     }
@@ -128,6 +129,7 @@ def _report(
             f"recall@{k}": means["retrieval_order"][f"recall@{k}"] for k in config.recall_ks
         },
         delta=deltas(before, after, config),
+        llm_delta=deltas(scores["calibrated"], after, config),
         ablations=ablations_of(
             {
                 name: (

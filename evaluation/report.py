@@ -13,7 +13,7 @@ from evaluation.significance import Interval
 from evaluation.slices import Slice
 
 FORMAT = 1  # raised when a key changes its meaning or goes away
-ROUTES = ("popularity", "retrieval_order", "rerank", "ceiling")
+ROUTES = ("popularity", "retrieval_order", "calibrated", "rerank", "ceiling")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,8 @@ class Report:
     candidate_recall: Mapping[str, Interval]
     delta: Mapping[str, Difference]
     """`<metric>@<k>` -> reranked minus retrieval order."""
+    llm_delta: Mapping[str, Difference]
+    """`<metric>@<k>` -> reranked minus calibrated: what the LLM adds to the retriever's findings."""
     ablations: tuple[Ablation, ...]
     slices: tuple[Slice, ...]
     curve: RecallCurve
@@ -107,6 +109,7 @@ def as_dict(report: Report) -> dict[str, Any]:
             for route in ROUTES
         },
         "delta": {name: asdict(one) for name, one in report.delta.items()},
+        "llm_delta": {name: asdict(one) for name, one in report.llm_delta.items()},
         "headroom": report.headroom,
         "ablation": {one.modality: _ablation(one) for one in report.ablations},
         "slices": groups,

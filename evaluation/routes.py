@@ -24,6 +24,8 @@ class Traveled:
     """What came of sending every query along one route."""
 
     retrieved: Run
+    calibrated: Run
+    """By the reranker's score without the LLM's logit: what the retriever's findings alone say."""
     reranked: Run
     retrieve_s: float
     rerank_s: float
@@ -48,6 +50,7 @@ def travel(
     """
     retrieve, rerank = route
     retrieved: dict[str, list[str]] = {}
+    calibrated: dict[str, list[str]] = {}
     reranked: dict[str, list[str]] = {}
     generation_ids: set[str] = set()
     retrieve_s = rerank_s = 0.0
@@ -64,12 +67,15 @@ def travel(
             ranking = rerank(query, candidates)
             retrieved[query.user_id] = [candidate.item_id for candidate in candidates]
             reranked[query.user_id] = [item.item_id for item in ranking.items]
+            by_prior = sorted(ranking.items, key=lambda one: (one.logit - one.score, one.item_id))
+            calibrated[query.user_id] = [item.item_id for item in by_prior]
             generation_ids.add(ranking.generation_id)
             _check(name, query, retrieved[query.user_id], reranked[query.user_id])
             on_progress(name, done, len(queries))
         rerank_s += time.perf_counter() - started
     return Traveled(
         retrieved=Run(name=f"{name}, retrieval order", rankings=retrieved),
+        calibrated=Run(name=f"{name}, calibrated", rankings=calibrated),
         reranked=Run(name=f"{name}, reranked", rankings=reranked),
         retrieve_s=retrieve_s,
         rerank_s=rerank_s,

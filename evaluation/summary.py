@@ -19,6 +19,7 @@ NAMES = {
 ROUTE_NAMES = {
     "popularity": "Popularity",
     "retrieval_order": "Retrieval order",
+    "calibrated": "Calibrated",
     "rerank": "Reranked",
     "ceiling": "Best possible order",
 }
@@ -90,6 +91,11 @@ def remarks(report: Report) -> list[str]:
     if report.headroom is not None and report.delta[report.headline].low > 0:
         reach += f"; reranking covers {percent(report.headroom)} of the way to it"
     said.append(f"{reach}.")
+    calibrated = report.routes["calibrated"][report.headline].mean
+    said.append(
+        f"The retriever's findings alone, calibrated, reach {number(calibrated)}; what the LLM "
+        f"adds to them {_worth(report.llm_delta[report.headline])}."
+    )
     if report.ablations:
         said.append(_ablation_remark(report))
     if report.counts.get("num_seen_candidates"):
@@ -158,7 +164,7 @@ def _ablation_remark(report: Report) -> str:
 def _worth(delta: Interval) -> str:
     if delta.includes_zero:
         return f"cannot be told from zero ({interval(delta)})"
-    return f"{signed(delta.mean)} ({interval(delta)})"
+    return f"is {signed(delta.mean)} ({interval(delta)})"
 
 
 def _ablation_table(report: Report) -> list[str]:
