@@ -15,10 +15,10 @@ from evaluation import evaluate as evaluation
 from evaluation.example import Example, HistoryLine, example
 from evaluation.history import history, seen_before
 from evaluation.judgements import Judgement
-from evaluation.report import Report
+from evaluation.report import ROUTES, Report
 from evaluation.routes import OnProgress, Route
 from evaluation.split import Split, sample, split
-from evaluation.summary import headline
+from evaluation.summary import ROUTE_NAMES, headline
 from evaluation.write import ReportFiles, write
 from ranker.loaded import LoadedGeneration
 from retrieval.candidates import Query
@@ -243,7 +243,7 @@ def _summary(report: Report, files: ReportFiles) -> Summary:
     rows = tuple(
         (
             name,
-            *(f"{route[name].mean:.4f}" for route in report.routes.values()),
+            *(f"{route[name].mean:.4f}" for route in (report.routes[one] for one in ROUTES)),
             f"{report.delta[name].mean:+.4f}",
             f"{report.delta[name].low:+.4f} to {report.delta[name].high:+.4f}",
         )
@@ -255,7 +255,7 @@ def _summary(report: Report, files: ReportFiles) -> Summary:
 def _table(rows: tuple[tuple[str, ...], ...], files: ReportFiles, *, is_new: bool) -> Summary:
     return Summary(
         title="Evaluated" if is_new else "Evaluated before: nothing is new",
-        header=("", "popularity", "retrieved", "reranked", "best order", "change", "interval"),
+        header=("", *(ROUTE_NAMES[name].lower() for name in ROUTES), "change", "interval"),
         rows=rows,
         notes=tuple(str(path) for path in (files.markdown, files.json, files.html)),
         is_new=is_new,
