@@ -23,9 +23,10 @@ torchaudio_cpu.load()
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn.functional import scaled_dot_product_attention  # noqa: E402
-from transformers import AttentionInterface, AttentionMaskInterface  # noqa: E402
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel  # noqa: E402
 
 NAME = "sommelier_packed"
+ATTENDING = {"full_attention", "sliding_attention"}  # kinds of layers, in Hugging Face's words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,23 @@ class Masked:
     """A batch of whole sequences with a mask of its own, [B, 1, T, T]: the training path."""
 
     mask: Tensor
+
+
+def switch(llm: PreTrainedModel, implementation: str) -> None:
+    """Let every layer attend in this way.
+
+    Raises:
+        NotImplementedError: a layer does not ask `AttentionInterface`, so that branches would
+            see each other.
+    """
+    kinds = set(getattr(llm.config, "layer_types", None) or ()) - ATTENDING
+    if not kinds:
+        llm.set_attn_implementation(implementation)
+    if kinds or llm.config._attn_implementation != implementation:
+        raise NotImplementedError(
+            f"{type(llm).__name__} has layers ({', '.join(sorted(kinds)) or 'of its own code'}) "
+            f"that packed scoring cannot keep apart: use a model whose layers all attend"
+        )
 
 
 def attend(

@@ -26,6 +26,7 @@ from ranker.model import RankerModel, tensors  # noqa: E402
 from ranker.packing import AnswerHead  # noqa: E402
 from ranker.prompts import ITEM, STRIDE, Codes  # noqa: E402
 from retrieval.concatenated import ItemVectors  # noqa: E402
+from retrieval.pooled import visible_history  # noqa: E402
 
 
 class Batches:
@@ -47,7 +48,7 @@ class Batches:
         self._prefixes: dict[int, Codes] = {}
         self._queue: list[int] = []
         if model.causal_lm.config._attn_implementation != attention.NAME:
-            model.causal_lm.set_attn_implementation(attention.NAME)
+            attention.switch(model.causal_lm, attention.NAME)
 
     def logits(self, rng: np.random.Generator, *, is_single: bool) -> Tensor:
         """The scores of one drawn batch, [B, N]; the first branch of each example is chosen.
@@ -78,6 +79,10 @@ class Batches:
             )
         return self._run(prefixes, branches, np.concatenate(evidence), dropped)
 
+    def start_over(self) -> None:
+        """Forget which examples are due, so that a stage draws the same whatever ran before."""
+        self._queue = []
+
     def _next(self, rng: np.random.Generator) -> int:
         if not self._queue:
             self._queue = rng.permutation(len(self._examples)).tolist()
@@ -85,7 +90,7 @@ class Batches:
 
     def _prefix(self, place: int) -> Codes:
         if place not in self._prefixes:
-            history = self._examples[place].query.history or ()
+            history = visible_history(self._examples[place].query)
             self._prefixes[place] = self._prompter.prefix(history)
         return self._prefixes[place]
 

@@ -26,10 +26,11 @@ import torch  # noqa: E402
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM  # noqa: E402
 
+from embedders.checkpoint import quiet  # noqa: E402
 from ranker.config import EmbeddedLlmConfig  # noqa: E402
 from ranker.prompts import FRAME  # noqa: E402
 
-FORMAT = 1  # raised when the same texts would give another model
+FORMAT = 2  # raised when the same texts would give another model
 END = "<|end|>"
 
 OnProgress = Callable[[str, int, int], None]
@@ -48,7 +49,7 @@ def make(
 
     Args:
         texts: What to learn from, such as titles and descriptions.
-        behaviors: Words that histories are told with; they are part of the warm-up's text.
+        behaviors: Words that histories are told with; the tokenizer learns them too.
         folder: Where models are kept; each has a folder of its own, named by what it was made of.
         config: Its size, and how long it is warmed up.
         seed: Equal inputs give equal weights.
@@ -71,7 +72,8 @@ def make(
     _warm_up(model, tokenizer, texts, config=config, seed=seed, on_progress=on_progress)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".making-"))
-    model.save_pretrained(temporary)
+    with quiet():
+        model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     try:
         temporary.rename(target)
@@ -94,7 +96,10 @@ def _tokenizer(
     )
     tokenizer.train_from_iterator([*texts, *behaviors], trainer)
     tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in FRAME])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
+    # Unnamed, the unknown token would be added when loading, beyond the model's last embedding.
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=END, unk_token=END
+    )
 
 
 def _model(

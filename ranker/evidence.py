@@ -104,8 +104,13 @@ class Evidence(nn.Module):
         def loss() -> Tensor:
             optimizer.zero_grad()
             scores = inputs @ slopes_F
-            sums = torch.zeros(len(lists)).index_add(0, owners, scores.exp())
-            surprise = (sums.log()[owners] - scores)[is_chosen].mean()
+            # Of each list its best is subtracted first: a long step must not overflow.
+            best = torch.full((len(lists),), -torch.inf).scatter_reduce(
+                0, owners, scores.detach(), "amax"
+            )
+            centered = scores - best[owners]
+            sums = torch.zeros(len(lists)).index_add(0, owners, centered.exp())
+            surprise = (sums.log()[owners] - centered)[is_chosen].mean()
             value: Tensor = surprise + PENALTY * slopes_F.square().sum()
             value.backward()
             return value

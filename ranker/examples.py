@@ -11,7 +11,7 @@ teach that whatever retrieval brings is wrong.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -79,7 +79,7 @@ def moments(
         start: No moment lies before it.
         cut: No event at or after it is looked at.
         limit: More moments than this are sampled evenly, seeded.
-        min_history: Events that a user must have had before a moment.
+        min_history: Events that a user must have had before a moment; at least one.
     """
     table = interactions.filter(
         pc.less(interactions["timestamp"], pa.scalar(cut, interactions["timestamp"].type))
@@ -104,7 +104,7 @@ def moments(
                 begin -= 1
             window = range(begin, min(place + WINDOW, end))
             chosen = {items[n] for n in window if is_choice[n] and met_at[items[n]] >= begin}
-            if chosen and begin > first:
+            if chosen and begin - first >= max(1, min_history):
                 found.append(Moment(user_id=users[place], as_of=as_of, chosen=frozenset(chosen)))
     if len(found) > limit:
         kept = np.random.default_rng(seed).choice(len(found), size=limit, replace=False)
@@ -155,7 +155,8 @@ def collect(
             if 0 < num_found < len(candidates):
                 examples.append(
                     Example(
-                        query=query,
+                        # Whom retrieval hid is not asked again, and many sets are large.
+                        query=replace(query, exclude=frozenset()),
                         candidates=tuple(candidates),
                         chosen=moment.chosen,
                         weights=retriever.weights,

@@ -75,9 +75,10 @@ class Fusion(nn.Module):
         """
         states = []
         for place, vectors_ND in enumerate(vectors):
-            adapted_NW = self.adapters[place](vectors_ND)
-            adapted_NW = adapted_NW + self.feed_forwards[place](adapted_NW)
             is_there_N1 = is_present_NM[:, place : place + 1]
+            # Also here: a gradient of zero times a vector that is not a number is no number.
+            adapted_NW = self.adapters[place](torch.where(is_there_N1, vectors_ND, 0.0))
+            adapted_NW = adapted_NW + self.feed_forwards[place](adapted_NW)
             states.append(torch.where(is_there_N1, adapted_NW, self.absent_MW[place]))
         states_NMW = torch.stack(states, dim=1) + self.types_MW
         if self.config.has_cross_attention:
@@ -117,8 +118,6 @@ class Fusion(nn.Module):
         count, num_tokens = len(self.modalities), self.config.num_tokens
         for token in range(num_tokens):
             held = [place for place in range(count) if place % num_tokens == token % count]
-            if not held:
-                held = [token % count]
             rows = hidden // len(held)
             for part, place in enumerate(held):
                 block = nn.init.orthogonal_(torch.empty(rows, width))

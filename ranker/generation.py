@@ -117,7 +117,7 @@ class Generations:
                 llm=llm,
                 files=_digests(temporary),
             )
-            current = self._current_or_none()
+            current = self._intact_current()
             if current is not None and _content(current) == _content(generation):
                 return current
             (temporary / MANIFEST).write_text(_to_json(generation))
@@ -146,19 +146,25 @@ class Generations:
         Raises:
             GenerationError: it is not there, or its manifest is damaged.
         """
-        path = self.root / generation_id / MANIFEST
-        if Path(generation_id).name != generation_id or not path.is_file():
-            known = ", ".join(self.ids()) or "none"
+        known = self.ids()
+        if generation_id not in known:
             raise GenerationError(
-                f"no generation {generation_id!r} in {self.root}; there are: {known}"
+                f"no generation {generation_id!r} in {self.root}; there are: "
+                f"{', '.join(known) or 'none'}"
             )
+        path = self.root / generation_id / MANIFEST
         try:
             facts = json.loads(path.read_text())
-            if facts.pop("format") != FORMAT:
-                raise GenerationError(f"{path} is of another format: publish again")
-            generation = TypeAdapter(Generation).validate_python(facts)
-        except (KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise GenerationError(f"{path} is damaged ({error}): publish again") from error
+            number = facts.pop("format")
+            generation = (
+                TypeAdapter(Generation).validate_python(facts) if number == FORMAT else None
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GenerationError(
+                f"{path} is damaged ({error}): run `sommelier publish`"
+            ) from error
+        if generation is None:
+            raise GenerationError(f"{path} is of another format: run `sommelier publish`")
         return replace(generation, folder=path.parent)
 
     def point(self, generation_id: str) -> Generation:
@@ -181,8 +187,14 @@ class Generations:
         numbers = [int(name.removeprefix("g-")) for name in self.ids()]
         return f"g-{max(numbers, default=0) + 1:06d}"
 
-    def _current_or_none(self) -> Generation | None:
-        return self.current() if (self.root / CURRENT).is_file() else None
+    def _intact_current(self) -> Generation | None:
+        """None where nothing usable is served: whatever is damaged is to be published again."""
+        try:
+            current = self.current()
+            current.check()
+        except GenerationError:
+            return None
+        return current
 
 
 def _content(generation: Generation) -> Generation:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from embedders import torchaudio_cpu
 
@@ -58,18 +59,25 @@ def load(source: str | Path, *, config: LlmConfig) -> Llm:
     """Load a causal LLM.
 
     Raises:
-        ValueError: no such folder, an unpinned hub id, weights that are not safetensors, or a
-            tokenizer in which yes and no begin with the same token.
+        ValueError: no such folder, an unpinned hub id, weights that are not safetensors or are
+            not all there, or a tokenizer that lacks yes or no, or begins both alike.
     """
     checkpoint = resolve(source, revision=config.revision)
     options = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
+    auto_class: Any = AutoModelForCausalLM
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = auto_class.from_pretrained(
             checkpoint.source,
             dtype=getattr(torch, config.dtype),
             use_safetensors=True,
+            output_loading_info=True,
             **options,
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"{source} lacks {len(missing)} weights of {type(model).__name__}, the first is "
+            f"{missing[0]!r}; take a checkpoint of the whole causal LLM"
         )
     model.requires_grad_(False).eval()
     yes, no = (_first_token(tokenizer, word) for word in (YES, NO))
@@ -89,5 +97,7 @@ def load(source: str | Path, *, config: LlmConfig) -> Llm:
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
-    token: int = tokenizer.encode(word, add_special_tokens=False)[0]
-    return token
+    tokens: list[int] = tokenizer.encode(word, add_special_tokens=False)
+    if not tokens:
+        raise ValueError(f"{tokenizer.name_or_path}: its tokenizer has no token for {word!r}")
+    return tokens[0]

@@ -80,8 +80,14 @@ class LoadedGeneration:
         return self.reranker.rerank(self._asked(query), candidates)
 
     def without(self, modality: Modality) -> "LoadedGeneration":
-        """The same route with one modality left out of retrieval and of fusion."""
-        kept = frozenset(self.items.modalities) - {modality}
+        """The same route with one modality left out of retrieval and of fusion.
+
+        Raises:
+            ValueError: the generation has no such modality.
+        """
+        self.items.space(modality)
+        searched = self.items.modalities if self.modalities is None else self.modalities
+        kept = frozenset(searched) - {modality}
         is_present_NM = self.items.is_present_NM.copy()
         is_present_NM[:, self.items.modalities.index(modality)] = False
         items = replace(self.items, is_present_NM=is_present_NM)
@@ -98,7 +104,10 @@ class LoadedGeneration:
             history = self.history(query.user_id)
             if history is None:
                 raise ValueError(f"user {query.user_id!r} has no stored history: give one inline")
-        return replace(query, history=history, modalities=query.modalities or self.modalities)
+        asked = self.modalities if query.modalities is None else query.modalities
+        if asked is not None and self.modalities is not None:
+            asked &= self.modalities  # what was left out stays out
+        return replace(query, history=history, modalities=asked)
 
 
 def load(

@@ -21,10 +21,12 @@ import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 from pydantic import TypeAdapter  # noqa: E402
+from safetensors import SafetensorError  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
 
+from embedders.checkpoint import quiet  # noqa: E402
 from embedders.items import Modality  # noqa: E402
 from embedders.vectors import Space  # noqa: E402
 from ranker import llm as llms  # noqa: E402
@@ -160,7 +162,9 @@ class RankerModel(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         if not isinstance(self.decoder, PeftModel):
             raise TypeError("only an adapted model can be saved: call adapt first")
-        self.decoder.save_pretrained(str(folder / LORA), safe_serialization=True)
+        with quiet():
+            self.decoder.save_pretrained(str(folder / LORA), safe_serialization=True)
+        _sort_targets(folder / LORA / "adapter_config.json")
         save_file(self.own_state(), folder / WEIGHTS)
         facts = AdapterFacts(
             spaces=self.spaces,
@@ -184,11 +188,21 @@ class RankerModel(nn.Module):
         return {**state, "scale": self.scale.detach().clone()}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
-        """The reverse of `own_state`."""
-        own = {name: value for name, value in state.items()}
-        missing = self.load_state_dict(own, strict=False)
-        if missing.unexpected_keys:
-            raise AdapterError(f"weights that this model does not have: {missing.unexpected_keys}")
+        """The reverse of `own_state`.
+
+        Raises:
+            AdapterError: weights are missing, or there are others.
+        """
+        if different := sorted(self.own_state().keys() ^ state.keys()):
+            raise AdapterError(f"weights that only the model or only the file has: {different}")
+        self.load_state_dict(dict(state), strict=False)
+
+
+def _sort_targets(path: Path) -> None:
+    """peft writes sets in an order that changes from process to process."""
+    facts = json.loads(path.read_text())
+    facts["target_modules"] = sorted(facts["target_modules"])
+    path.write_text(json.dumps(facts, indent=2, sort_keys=True))
 
 
 def read_facts(folder: Path) -> AdapterFacts:
@@ -230,7 +244,7 @@ def load(folder: Path, *, llm: str | Path | None = None) -> RankerModel:
     try:
         model.load_own_state(load_file(folder / WEIGHTS))
         adapted = PeftModel.from_pretrained(loaded.model, folder / LORA)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise AdapterError(f"{folder} is damaged ({error}): run `sommelier train`") from error
     model.decoder = adapted.merge_and_unload().to(getattr(torch, facts.config.llm.dtype))
     return model.requires_grad_(False).eval()

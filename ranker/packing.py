@@ -65,7 +65,8 @@ def score_packed(
         [B], float32.
 
     Raises:
-        NotImplementedError: a layer with a window shorter than the sequence, or a soft cap.
+        NotImplementedError: a layer with a window shorter than the sequence, a soft cap, or no
+            attention at all.
     """
     decoder = _decoder(llm, attention.NAME)
     num_prefix = len(prefix_PH)
@@ -74,7 +75,7 @@ def score_packed(
     chunks = list(_chunks(branches, token_budget))
     if len(chunks) == 1:
         return head(_packed_pass(decoder, prefix_PH, chunks[0], num_prefix, None))
-    cache = DynamicCache(config=llm.config)
+    cache = DynamicCache()  # whole in every layer: one cut to a window could not be cropped
     decoder(
         inputs_embeds=prefix_PH[None],
         position_ids=torch.arange(num_prefix, device=prefix_PH.device)[None],
@@ -149,6 +150,6 @@ def _chunks(branches: Sequence[Tensor], token_budget: int) -> Iterator[list[Tens
 def _decoder(llm: PreTrainedModel, implementation: str) -> torch.nn.Module:
     """The LLM without its head, attending as asked."""
     if llm.config._attn_implementation != implementation:
-        llm.set_attn_implementation(implementation)
+        attention.switch(llm, implementation)
     decoder: torch.nn.Module = llm.get_decoder()
     return decoder

@@ -44,7 +44,8 @@ def vocabulary(events: Iterable[Interaction]) -> tuple[str, ...]:
     """The behavior labels of these events, sorted, `other` first."""
     weights: dict[str, set[float | None]] = {}
     for event in events:
-        weights.setdefault(event.behavior, set()).add(event.weight)
+        is_known = event.weight is not None and event.weight == event.weight
+        weights.setdefault(event.behavior, set()).add(event.weight if is_known else None)
     names = {
         label(behavior, weight)
         for behavior, found in weights.items()
@@ -75,7 +76,8 @@ class Prompter:
                 last.pop(event.item_id, None)
                 last[event.item_id] = event
         codes = self._words(HISTORY)
-        for event in list(last.values())[-self.config.history_limit :]:
+        events = list(last.values())
+        for event in events[max(0, len(events) - self.config.history_limit) :]:
             codes.append(BEHAVIOR * STRIDE + self._behavior(event))
             if self.config.history_titles:
                 codes += self._title(event.item_id)

@@ -32,6 +32,7 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict  # noqa: E
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from embedders.checkpoint import resolve  # noqa: E402
 from ranker import llm as llms  # noqa: E402
 from ranker.batches import Batches  # noqa: E402
 from ranker.config import RankerConfig  # noqa: E402
@@ -80,7 +81,7 @@ def train(
             "item that retrieval found; widen that time, or check [target]"
         )
     behaviors = vocabulary(event for one in examples for event in one.query.history or ())
-    target = folder / _digest(examples, items, behaviors, llm, config)
+    target = folder / _digest(examples, items, titles, behaviors, llm, config)
     if (target / FACTS).is_file():
         return target
     with torch.random.fork_rng():
@@ -142,6 +143,7 @@ def _run_stages(
             losses[name] = json.loads(done.with_suffix(".json").read_text())["loss"]
             continue
         torch.manual_seed(training.seed + place)
+        batches.start_over()
         losses[name] = _run_stage(
             model,
             batches,
@@ -224,17 +226,26 @@ def _restore(model: RankerModel, path: Path) -> None:
 def _digest(
     examples: Sequence[Example],
     items: ItemVectors,
+    titles: Mapping[str, str],
     behaviors: Sequence[str],
     llm: str,
     config: RankerConfig,
 ) -> str:
     """Of everything that the adapter depends on."""
     digest = hashlib.sha256()
-    facts: list[Any] = [FORMAT, asdict(config), list(behaviors), Path(llm).name]
+    revision = resolve(llm, revision=config.llm.revision).revision
+    facts: list[Any] = [FORMAT, asdict(config), list(behaviors), Path(llm).name, revision]
     facts += [space.space_id for space in items.spaces]
+    if config.prompt.history_titles or config.prompt.candidate_titles:
+        facts.append(sorted(titles.items()))
+    digest.update(json.dumps([facts, items.item_ids], sort_keys=True).encode())
     for one in examples:
-        facts.append([one.query.user_id, str(one.query.as_of), sorted(one.chosen)])
-        facts.append([(candidate.item_id, candidate.score) for candidate in one.candidates])
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    digest.update(items.vectors_ND.tobytes())
+        history = [
+            (event.item_id, event.behavior, event.weight, str(event.timestamp))
+            for event in one.query.history or ()
+        ]
+        asked = [one.query.user_id, str(one.query.as_of), history, sorted(one.weights.items())]
+        found = [(candidate.item_id, candidate.score) for candidate in one.candidates]
+        digest.update(json.dumps([asked, sorted(one.chosen), found]).encode())
+    digest.update(items.vectors_ND.tobytes() + items.is_present_NM.tobytes())
     return digest.hexdigest()[:12]

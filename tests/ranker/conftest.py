@@ -1,0 +1,35 @@
+"""One tiny LLM and one adapter trained around it, made once; tests only read them."""
+
+from pathlib import Path
+
+import pytest
+
+from ranker import model as models
+from ranker.model import RankerModel
+from ranker.training import train
+from tests.ranker import model_world
+
+
+@pytest.fixture(scope="session")
+def llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer LLM in Hugging Face format."""
+    return model_world.make_llm(tmp_path_factory.mktemp("llm"))
+
+
+@pytest.fixture(scope="session")
+def adapter(llm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter after a few steps: trained little, but no weight is where it started."""
+    return train(
+        model_world.examples(8),
+        items=model_world.items(),
+        titles=model_world.TITLES,
+        llm=str(llm_folder),
+        config=model_world.CONFIG,
+        folder=tmp_path_factory.mktemp("adapters"),
+    )
+
+
+@pytest.fixture(scope="session")
+def model(adapter: Path) -> RankerModel:
+    """The adapter, loaded and merged."""
+    return models.load(adapter)

@@ -1,0 +1,216 @@
+"""What is trained is what is served: a batch's scores are the reranker's, branch by branch."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embedders.items import Modality
+from ranker import llm as llms
+from ranker.batches import Batches, _lay_out
+from ranker.config import RankerConfig
+from ranker.evidence import features, without
+from ranker.llm_reranker import LlmReranker
+from ranker.model import RankerModel, tensors
+from ranker.prompts import vocabulary
+from tests.ranker import model_world
+
+EXAMPLES = model_world.examples(6)
+ITEMS = model_world.items()
+
+
+def fresh(llm_folder: Path, config: RankerConfig = model_world.CONFIG) -> RankerModel:
+    """An adapted model whose LoRA is not the zero it starts as."""
+    torch.manual_seed(0)
+    model = RankerModel(
+        llms.load(llm_folder, config=config.llm),
+        spaces=ITEMS.spaces,
+        behaviors=vocabulary(event for one in EXAMPLES for event in one.query.history or ()),
+        config=config,
+    )
+    model.adapt()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.add_(torch.randn_like(weight) * 0.2)
+    return model.eval()
+
+
+def batches_of(model: RankerModel, count: int = len(EXAMPLES)) -> Batches:
+    return Batches(model, EXAMPLES[:count], items=ITEMS, titles=model_world.TITLES)
+
+
+def reranker_of(model: RankerModel) -> LlmReranker:
+    with torch.inference_mode():
+        tokens = model.fuse(*tensors(ITEMS, slice(None))).flatten(1).numpy()
+    return LlmReranker(
+        model,
+        item_ids=ITEMS.item_ids,
+        tokens_ND=tokens,
+        present={},
+        titles=model_world.TITLES,
+        generation_id="g",
+    )
+
+
+def config(**changes: object) -> RankerConfig:
+    fusion = replace(model_world.CONFIG.fusion, modality_dropout=0.0)
+    return replace(model_world.CONFIG, fusion=fusion, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("titles", [False, True])
+def test_the_trained_logits_are_the_served_scores(titles: bool, llm_folder: Path) -> None:
+    prompt = replace(
+        model_world.CONFIG.prompt, history_titles=titles, candidate_titles=titles, history_limit=4
+    )
+    model = fresh(llm_folder, config(prompt=prompt))
+    batches = batches_of(model)
+    drawn = [
+        [0, *range(1, 5 + place % 2)][:5] for place in range(len(EXAMPLES))
+    ]  # the first candidates of each list
+    prefixes = [batches._prefix(place) for place in range(len(EXAMPLES))]
+    branches, found = [], []
+    for example, rows in zip(EXAMPLES, drawn, strict=True):
+        slot = sum(map(len, found))
+        chosen = [example.candidates[row] for row in rows]
+        found.append(features(chosen, model.modalities))
+        branches.append(
+            [batches._prompter.branch(one.item_id, slot=slot + n) for n, one in enumerate(chosen)]
+        )
+    with torch.inference_mode():
+        logits = batches._run(prefixes, branches, np.concatenate(found), [])
+    served = reranker_of(model)
+    spread = []
+    for row, (example, rows) in enumerate(zip(EXAMPLES, drawn, strict=True)):
+        ranking = served.rerank(example.query, [example.candidates[place] for place in rows])
+        scores = {one.item_id: one.score for one in ranking.items}
+        expected = torch.tensor([scores[example.candidates[place].item_id] for place in rows])
+        torch.testing.assert_close(logits[row], expected, atol=1e-4, rtol=0)
+        spread += [one.logit for one in ranking.items]
+    assert np.std(spread) > 0.01, "the LLM must tell candidates apart for this to say anything"
+
+
+def test_a_drawn_batch_is_one_chosen_candidate_and_others(llm_folder: Path) -> None:
+    model = fresh(llm_folder, config())
+    served = reranker_of(model)
+    scores = {}
+    for example in EXAMPLES:
+        for one in served.rerank(example.query, example.candidates).items:
+            is_chosen = one.item_id in example.chosen
+            scores.setdefault(is_chosen, []).append(one.score)
+    with torch.inference_mode():
+        logits = batches_of(model).logits(np.random.default_rng(1), is_single=False)
+    training = model.config.training
+    assert logits.shape == (training.batch_size, 1 + training.num_negatives)
+    for is_chosen, drawn in ((True, logits[:, 0]), (False, logits[:, 1:].flatten())):
+        known = torch.tensor(scores[is_chosen])
+        assert (drawn[:, None] - known).abs().min(dim=1).values.max() < 1e-4
+
+
+def test_equal_generators_draw_equal_batches(llm_folder: Path) -> None:
+    model = fresh(llm_folder)
+    batches = batches_of(model)
+    drawn = []
+    for seed in (5, 5, 6):
+        batches.start_over()
+        rng = np.random.default_rng(seed)
+        with torch.inference_mode():
+            drawn.append(torch.stack([batches.logits(rng, is_single=True) for _ in range(3)]))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_every_example_is_drawn_once_before_any_is_drawn_again(llm_folder: Path) -> None:
+    batches = batches_of(fresh(llm_folder))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        drawn = [batches._next(rng) for _ in EXAMPLES]
+        assert sorted(drawn) == list(range(len(EXAMPLES)))
+
+
+def test_few_others_repeat_so_that_all_batches_are_of_one_shape() -> None:
+    (example,) = model_world.examples(1, limit=12)
+    is_chosen = [one.item_id in example.chosen for one in example.candidates]
+    rng = np.random.default_rng(0)
+    drawn = Batches._draw(example, rng, 30)
+    assert len(drawn) == 31
+    assert is_chosen[drawn[0]]
+    assert not any(is_chosen[place] for place in drawn[1:])
+    few = Batches._draw(example, rng, 3)[1:]
+    assert len(set(few)) == 3
+
+
+def test_what_is_dropped_is_dropped_from_fusion_evidence_and_score_alike(llm_folder: Path) -> None:
+    """A batch without sound is a batch of a world in which nothing sounds."""
+    model = fresh(llm_folder, config())
+    batches = batches_of(model)
+    silent = replace(ITEMS, is_present_NM=ITEMS.is_present_NM & [[False, True, True]])
+    deaf = Batches(model, EXAMPLES, items=silent, titles=model_world.TITLES)
+    prefixes = [batches._prefix(0)]
+    candidates = EXAMPLES[0].candidates[:5]
+    branches = [[batches._prompter.branch(one.item_id, slot=n) for n, one in enumerate(candidates)]]
+    whole = features(candidates, model.modalities)
+    found = without(whole, model.modalities, [Modality.AUDIO], EXAMPLES[0].weights)
+    with torch.inference_mode():
+        dropped = batches._run(prefixes, branches, found, [Modality.AUDIO])
+        absent = deaf._run(prefixes, branches, found, [])
+        heard = batches._run(prefixes, branches, whole, [])
+    assert torch.equal(dropped, absent)
+    assert not torch.allclose(dropped, heard, atol=1e-3)
+    assert ITEMS.is_present_NM[0, 0], "the items themselves keep what a batch drops"
+
+
+def test_of_all_modalities_at_least_one_is_kept(llm_folder: Path) -> None:
+    fusion = replace(model_world.CONFIG.fusion, modality_dropout=0.9)
+    batches = batches_of(fresh(llm_folder, replace(model_world.CONFIG, fusion=fusion)))
+    rng = np.random.default_rng(0)
+    assert {len(batches._drop(rng, is_single=False)) for _ in range(60)} == {0, 1, 2}
+    single = [batches._drop(rng, is_single=True) for _ in range(60)]
+    assert {len(one) for one in single} == {2}
+    assert len({tuple(one) for one in single}) == 3, "each modality has its turn"
+
+
+def test_gradients_reach_everything_that_is_trained_and_nothing_else(llm_folder: Path) -> None:
+    model = fresh(llm_folder)
+    model.train()
+    batches = batches_of(model)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        batches.logits(rng, is_single=False).square().sum().backward()
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            assert weight.grad is not None, name
+            assert weight.grad.any(), name
+        elif name.startswith("decoder."):
+            assert not weight.requires_grad, name
+        else:
+            assert weight.grad is not None, name
+
+
+def test_a_branch_sees_the_prefix_and_itself_and_padding_sees_nobody() -> None:
+    prefixes = [np.arange(3), np.arange(1)]
+    branches = [[np.arange(2), np.arange(1)], [np.arange(2), np.arange(1)]]
+    layout = _lay_out(prefixes, branches)
+    assert layout.codes_BT.shape == (2, 6)
+    assert layout.positions_BT.tolist() == [[0, 1, 2, 3, 4, 3], [0, 1, 2, 1, 0, 0]]
+    assert layout.ends_BN.tolist() == [[4, 5], [2, 3]]
+    expected = [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 1, 0],
+        [1, 1, 1, 0, 0, 1],
+    ]
+    np.testing.assert_array_equal(layout.mask_BTT[0], np.array(expected, dtype=bool))
+    shorter = [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 0, 0, 1, 0, 0],
+        [1, 0, 0, 0, 1, 0],
+        [1, 0, 0, 0, 0, 1],
+    ]
+    np.testing.assert_array_equal(layout.mask_BTT[1], np.array(shorter, dtype=bool))

@@ -1,0 +1,42 @@
+"""Values that cannot work are refused when the configuration is made, with those that can."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ranker.config import FusionConfig, LlmConfig, RankerConfig, TrainingConfig
+
+
+def test_the_defaults_hold_together() -> None:
+    config = RankerConfig()
+    assert config == RankerConfig()
+    assert config.fusion.width % config.fusion.heads == 0
+    assert config.llm.embedded.hidden_size % config.llm.embedded.num_heads == 0
+
+
+def test_a_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="width 10 must be a multiple of heads 4"):
+        FusionConfig(width=10)
+
+
+@pytest.mark.parametrize("num_tokens", [0, 17])
+def test_too_few_or_too_many_tokens_are_refused(num_tokens: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_tokens lies in 1..16, got {num_tokens}"):
+        FusionConfig(num_tokens=num_tokens)
+
+
+def test_an_unknown_dtype_is_refused() -> None:
+    with pytest.raises(ValueError, match="float32, bfloat16 or float16, got 'int8'"):
+        LlmConfig(dtype="int8")
+
+
+def test_an_unknown_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="'listwise' or 'pointwise', got 'hinge'"):
+        TrainingConfig(loss="hinge")
+
+
+def test_naming_a_configuration_loads_nothing_heavy() -> None:
+    code = "import sys, ranker.config; print({'torch', 'transformers', 'peft'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

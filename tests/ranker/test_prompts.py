@@ -1,0 +1,150 @@
+"""Prompts are written code by code as documented: words, behaviors, item tokens, evidence."""
+
+from dataclasses import replace
+
+import pytest
+
+from embedders.items import Interaction
+from ranker.config import PromptConfig
+from ranker.prompts import (
+    BEHAVIOR,
+    EVIDENCE,
+    FRAME,
+    ITEM,
+    OTHER,
+    STRIDE,
+    WORD,
+    Prompter,
+    label,
+    vocabulary,
+)
+
+WORDS = {word: n for n, word in enumerate((*FRAME, "red", "wine", "dark", "bread"), start=10)}
+BEHAVIORS = (OTHER, "rate", "rate 4.5", "view")
+HISTORY = (
+    Interaction(item_id="wine", behavior="view"),
+    Interaction(item_id="bread", behavior="view"),
+    Interaction(item_id="gone", behavior="view"),
+    Interaction(item_id="wine", behavior="rate", weight=4.5),
+    Interaction(item_id="cheese", behavior="taste"),
+)
+
+
+def prompter(**config: object) -> Prompter:
+    return Prompter(
+        tokenize=lambda text: [WORDS[word] for word in text.split()],
+        row_of={"bread": 0, "wine": 1, "cheese": 2},
+        titles={"bread": "dark bread", "wine": "red wine"},
+        behaviors=BEHAVIORS,
+        num_tokens=2,
+        config=PromptConfig(**config),  # type: ignore[arg-type]
+    )
+
+
+def read(codes: object) -> str:
+    """Codes as text: `history: <view> #0 #1` and so on."""
+    names = {number: word for word, number in WORDS.items()}
+    written = []
+    for code in codes.tolist():  # type: ignore[attr-defined]
+        kind, place = divmod(code, STRIDE)
+        written.append(
+            {
+                WORD: names.get(place, "?"),
+                BEHAVIOR: f"<{BEHAVIORS[place]}>" if place < len(BEHAVIORS) else "?",
+                ITEM: f"#{place}",
+                EVIDENCE: f"e{place}",
+            }[kind]
+        )
+    return " ".join(written)
+
+
+def test_the_codes_are_kind_times_stride_plus_place() -> None:
+    assert prompter().branch("wine", slot=7).tolist() == [
+        WORDS["candidate:"],
+        2 * STRIDE + 2,
+        2 * STRIDE + 3,
+        3 * STRIDE + 7,
+        WORDS["choose?"],
+    ]
+
+
+def test_a_history_is_written_oldest_first_and_each_item_at_its_last_event() -> None:
+    expected = "history: <view> #0 #1 <rate 4.5> #2 #3 <other> #4 #5"
+    assert read(prompter().prefix(HISTORY)) == expected
+
+
+def test_an_item_that_is_not_known_is_passed_over() -> None:
+    assert read(prompter().prefix(HISTORY[2:3])) == "history:"
+    assert read(prompter().prefix(())) == "history:"
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (0, "history:"),
+        (1, "history: <other> #4 #5"),
+        (2, "history: <rate 4.5> #2 #3 <other> #4 #5"),
+        (9, "history: <view> #0 #1 <rate 4.5> #2 #3 <other> #4 #5"),
+    ],
+)
+def test_only_the_newest_items_are_written(limit: int, expected: str) -> None:
+    assert read(prompter(history_limit=limit).prefix(HISTORY)) == expected
+
+
+def test_titles_stand_before_the_tokens_where_asked_for() -> None:
+    written = read(prompter(history_titles=True).prefix(HISTORY))
+    assert written == "history: <view> dark bread #0 #1 <rate 4.5> red wine #2 #3 <other> #4 #5"
+    asked = prompter(candidate_titles=True)
+    assert read(asked.branch("wine", slot=3)) == "candidate: red wine #2 #3 e3 choose?"
+    assert read(asked.branch("cheese", slot=0)) == "candidate: #4 #5 e0 choose?"
+    assert read(asked.prefix(HISTORY[:1])) == "history: <view> #2 #3"
+
+
+def test_a_long_title_is_cut() -> None:
+    asked = prompter(candidate_titles=True, title_tokens=1)
+    assert read(asked.branch("wine", slot=0)) == "candidate: red #2 #3 e0 choose?"
+
+
+@pytest.mark.parametrize(
+    ("weight", "written"), [(4.5, "<rate 4.5>"), (4.0, "<rate>"), (None, "<rate>")]
+)
+def test_a_weight_without_a_label_is_written_as_its_behavior(
+    weight: float | None, written: str
+) -> None:
+    event = Interaction(item_id="bread", behavior="rate", weight=weight)
+    assert read(prompter().prefix([event])) == f"history: {written} #0 #1"
+
+
+def test_equal_histories_give_equal_codes() -> None:
+    again = [replace(event) for event in HISTORY]
+    assert prompter().prefix(HISTORY).tolist() == prompter().prefix(again).tolist()
+
+
+def test_a_label_is_the_behavior_with_its_weight() -> None:
+    assert label("rate", 4.5) == "rate 4.5"
+    assert label("rate", 4.0) == "rate 4"
+    assert label("view", None) == label("view", float("nan")) == "view"
+
+
+def test_the_vocabulary_has_each_behavior_with_and_without_its_weights() -> None:
+    events = [
+        Interaction(item_id="a", behavior="rate", weight=weight) for weight in (5.0, 4.5, 4.5)
+    ]
+    events.append(Interaction(item_id="a", behavior="view"))
+    assert vocabulary(events) == (OTHER, "rate", "rate 4.5", "rate 5", "view")
+    assert vocabulary([]) == (OTHER,)
+
+
+def test_a_behavior_of_many_weights_is_named_without_them() -> None:
+    seconds = [Interaction(item_id="a", behavior="watch", weight=n / 7) for n in range(13)]
+    assert vocabulary(seconds) == (OTHER, "watch")
+
+
+def test_weights_that_are_no_numbers_are_one_weight_that_is_absent() -> None:
+    weights = [float("nan") for _ in range(20)] + [4.5]
+    events = [Interaction(item_id="a", behavior="rate", weight=weight) for weight in weights]
+    assert vocabulary(events) == (OTHER, "rate", "rate 4.5")
+
+
+def test_a_behavior_that_is_called_other_is_not_named_twice() -> None:
+    assert vocabulary([Interaction(item_id="a", behavior="other")]) == (OTHER,)
