@@ -160,8 +160,9 @@ class Generations:
                 TypeAdapter(Generation).validate_python(facts) if number == FORMAT else None
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
             raise GenerationError(
-                f"{path} is damaged ({error}): run `sommelier publish`"
+                f"{path} is damaged ({reason}): run `sommelier publish`"
             ) from error
         if generation is None:
             raise GenerationError(f"{path} is of another format: run `sommelier publish`")

@@ -19,7 +19,12 @@ torchaudio_cpu.load()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
-from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
+from peft import (  # noqa: E402
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+)
 from pydantic import TypeAdapter  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
@@ -215,7 +220,10 @@ def read_facts(folder: Path) -> AdapterFacts:
         facts = json.loads((folder / FACTS).read_text())
         return TypeAdapter(AdapterFacts).validate_python(facts)
     except (OSError, ValueError) as error:
-        raise AdapterError(f"{folder} holds no adapter ({error}): run `sommelier train`") from error
+        reason = str(error).partition("\n")[0]
+        raise AdapterError(
+            f"{folder} holds no adapter ({reason}): run `sommelier train`"
+        ) from error
 
 
 def load(folder: Path, *, llm: str | Path | None = None) -> RankerModel:
@@ -241,13 +249,21 @@ def load(folder: Path, *, llm: str | Path | None = None) -> RankerModel:
         model = RankerModel(
             loaded, spaces=facts.spaces, behaviors=facts.behaviors, config=facts.config
         )
-    try:
-        model.load_own_state(load_file(folder / WEIGHTS))
-        adapted = PeftModel.from_pretrained(loaded.model, folder / LORA)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise AdapterError(f"{folder} is damaged ({error}): run `sommelier train`") from error
+        try:
+            model.load_own_state(load_file(folder / WEIGHTS))
+            adapted = PeftModel.from_pretrained(loaded.model, folder / LORA)
+            _check_lora(adapted, folder / LORA / "adapter_model.safetensors")
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise AdapterError(f"{folder} is damaged ({error}): run `sommelier train`") from error
     model.decoder = adapted.merge_and_unload().to(getattr(torch, facts.config.llm.dtype))
     return model.requires_grad_(False).eval()
+
+
+def _check_lora(adapted: PeftModel, path: Path) -> None:
+    """peft leaves weights that the file lacks as they started, and merely warns."""
+    held, needed = load_file(path).keys(), get_peft_model_state_dict(adapted).keys()
+    if different := sorted(held ^ needed):
+        raise AdapterError(f"weights that only the model or only {path.name} has: {different}")
 
 
 def tensors(items: ItemVectors, rows: NDArray[np.int64] | slice) -> tuple[list[Tensor], Tensor]:

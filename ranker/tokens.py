@@ -32,7 +32,9 @@ def fused_space(adapter: Path) -> Space:
     for path in sorted(adapter.rglob("*")):
         if path.is_file():
             digest.update(path.relative_to(adapter).as_posix().encode() + path.read_bytes())
-    width = facts.training["hidden_size"]
+    width = facts.training.get("hidden_size")
+    if width is None:
+        raise models.AdapterError(f"{adapter} states no hidden_size: run `sommelier train`")
     return Space(
         modality=None,
         encoder="tokens",

@@ -219,5 +219,5 @@ def test_it_learns_what_retrieval_cannot_know(llm_folder: Path, tmp_path: Path) 
         reranked.append(model_world.precision(order, example.chosen))
         first = [one.item_id for one in example.candidates]
         retrieved.append(model_world.precision(first, example.chosen))
-    print(sum(reranked), sum(retrieved), losses[-1], losses[5])
-    assert sum(reranked) / 20 > sum(retrieved) / 20 + 0.2
+    assert sum(retrieved) / 20 < 0.4
+    assert sum(reranked) / 20 > 0.8

@@ -1,0 +1,213 @@
+"""What is published is whole, stays as it was, and can be pointed at again."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from embedders.items import Modality
+from embedders.vectors import Space
+from ranker.generation import CURRENT, MANIFEST, Generation, GenerationError, Generations
+
+TEXT = Space(modality=Modality.TEXT, encoder="words", revision="1", dim=3)
+FUSED = Space(modality=None, encoder="tokens", revision="1", dim=4, is_normalized=False)
+CUT = datetime(2024, 6, 1, 12, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def generations(tmp_path: Path) -> Generations:
+    for part, name in (("index", "index.safetensors"), ("adapter", "lora/weights.safetensors")):
+        path = tmp_path / part / name
+        path.parent.mkdir(parents=True)
+        path.write_text(part)
+    return Generations(tmp_path / "generations")
+
+
+def publish(generations: Generations, *, as_of: datetime = CUT) -> Generation:
+    here = generations.root.parent
+    return generations.publish(
+        index=here / "index",
+        adapter=here / "adapter",
+        llm="models/llm",
+        spaces=(TEXT,),
+        fused_space=FUSED,
+        as_of=as_of,
+    )
+
+
+def change_index(generations: Generations, text: str) -> None:
+    (generations.root.parent / "index" / "index.safetensors").write_text(text)
+
+
+def test_a_generation_pins_copies_of_all_its_parts(generations: Generations) -> None:
+    generation = publish(generations)
+    assert generation.generation_id == "g-000001"
+    assert (generation.spaces, generation.fused_space) == ((TEXT,), FUSED)
+    assert (generation.as_of, generation.llm) == (CUT, "models/llm")
+    assert set(generation.files) == {
+        "index/index.safetensors",
+        "adapter/lora/weights.safetensors",
+    }
+    change_index(generations, "another")
+    assert (generation.index / "index.safetensors").read_text() == "index"
+    assert (generation.adapter / "lora" / "weights.safetensors").read_text() == "adapter"
+    generation.check()
+
+
+def test_what_is_published_is_read_back_equal(generations: Generations) -> None:
+    generation = publish(generations)
+    assert generations.current() == generation
+    assert generations.read("g-000001") == generation
+    assert Generations(generations.root).ids() == ["g-000001"]
+
+
+def test_nothing_is_left_beside_the_generations(generations: Generations) -> None:
+    publish(generations)
+    publish(generations)
+    assert {path.name for path in generations.root.iterdir()} == {"g-000001", CURRENT}
+
+
+def test_the_same_content_stays_the_current_generation(generations: Generations) -> None:
+    first = publish(generations)
+    assert publish(generations) == first
+    change_index(generations, "another")
+    second = publish(generations)
+    assert second.generation_id == "g-000002"
+    assert generations.current() == second
+    third = publish(generations, as_of=datetime(2024, 7, 1, tzinfo=UTC))
+    assert generations.ids() == ["g-000001", "g-000002", "g-000003"]
+    assert generations.current() == third
+
+
+def test_pointing_back_is_a_roll_back_and_the_next_is_new(generations: Generations) -> None:
+    first = publish(generations)
+    change_index(generations, "another")
+    publish(generations)
+    assert generations.point("g-000001") == first
+    assert generations.current() == first
+    assert publish(generations).generation_id == "g-000003"
+    assert {path.name for path in generations.root.iterdir()} == {
+        *generations.ids(),
+        CURRENT,
+    }
+
+
+def test_publishing_that_fails_leaves_the_old_one_served(
+    generations: Generations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish(generations)
+    change_index(generations, "another")
+
+    def full(self: Path, *_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="no space"):
+        publish(generations)
+    monkeypatch.undo()
+    assert generations.current() == first
+    assert {path.name for path in generations.root.iterdir()} == {"g-000001", CURRENT}
+
+
+def test_a_file_that_is_missing_or_changed_is_named_with_the_command(
+    generations: Generations,
+) -> None:
+    generation = publish(generations)
+    path = generation.index / "index.safetensors"
+    path.write_text("other")
+    with pytest.raises(GenerationError, match=r"index\.safetensors is not what .*`sommelier publ"):
+        generation.check()
+    path.unlink()
+    with pytest.raises(
+        GenerationError, match=r"index\.safetensors is missing: run `sommelier index` and"
+    ):
+        generation.check()
+
+
+def test_publishing_again_mends_a_damaged_generation(generations: Generations) -> None:
+    damaged = publish(generations)
+    (damaged.index / "index.safetensors").write_text("other")
+    mended = publish(generations)
+    assert mended.generation_id == "g-000002"
+    mended.check()
+    assert generations.current() == mended
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "{}",
+        '{"format": 1}',
+        '{"format": 9}',
+        '{"format": 1, "generation_id": 4}',
+        "\udcff",
+    ],
+)
+def test_a_damaged_manifest_is_refused_and_publishing_mends_it(
+    text: str, generations: Generations
+) -> None:
+    generation = publish(generations)
+    manifest = generation.folder / MANIFEST
+    manifest.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(GenerationError, match=r"generation\.json is .*run `sommelier publish`"):
+        generations.current()
+    assert publish(generations).generation_id == "g-000002"
+
+
+def test_before_anything_is_published_the_message_says_what_to_run(
+    generations: Generations,
+) -> None:
+    with pytest.raises(
+        GenerationError, match=r"nothing is published in .*: run `sommelier publish`"
+    ):
+        generations.current()
+    assert generations.ids() == []
+
+
+@pytest.mark.parametrize("text", ["", "g-000009", "../g-000001"])
+def test_a_pointer_at_nothing_is_refused_and_publishing_mends_it(
+    text: str, generations: Generations
+) -> None:
+    publish(generations)
+    (generations.root / CURRENT).write_text(text)
+    with pytest.raises(GenerationError, match=r"no generation .*there are: g-000001"):
+        generations.current()
+    assert publish(generations) == generations.current()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../g-000001", "g-000001/", "/etc", "elsewhere"])
+def test_an_id_that_is_a_path_is_refused(name: str, generations: Generations) -> None:
+    publish(generations)
+    manifest = (generations.root / "g-000001" / MANIFEST).read_text()
+    for folder in (generations.root, generations.root.parent, generations.root / "elsewhere"):
+        folder.mkdir(exist_ok=True)
+        (folder / MANIFEST).write_text(manifest)
+    for ask in (generations.read, generations.point):
+        with pytest.raises(GenerationError, match="no generation"):
+            ask(name)
+    assert generations.current().generation_id == "g-000001"
+
+
+@pytest.mark.parametrize(("part", "command"), [("index", "index"), ("adapter", "train")])
+def test_a_part_that_is_not_there_is_named_with_the_command(
+    part: str, command: str, generations: Generations
+) -> None:
+    folder = generations.root.parent / part
+    folder.rename(folder.with_name("moved"))
+    with pytest.raises(GenerationError, match=f"{part} is missing: run `sommelier {command}`"):
+        publish(generations)
+
+
+def test_a_generation_that_is_held_does_not_change(generations: Generations) -> None:
+    generation = publish(generations)
+    manifest = json.loads((generation.folder / MANIFEST).read_text())
+    assert "folder" not in manifest, "a folder of generations may be moved"
+    moved = generations.root.rename(generations.root.with_name("moved"))
+    assert replace(Generations(moved).current(), folder=generation.folder) == generation
+    Generations(moved).current().check()

@@ -1,0 +1,151 @@
+"""Every candidate comes back once, in an order that depends on nothing but the question."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embedders.items import Modality
+from ranker import tokens
+from ranker.evidence import features
+from ranker.llm_reranker import LlmReranker
+from ranker.model import RankerModel
+from ranker.packing import AnswerHead, score_one_by_one
+from ranker.ranking import Ranking, Status
+from retrieval.candidates import Candidate, Query
+from tests.ranker import model_world
+
+ITEMS = model_world.items()
+(EXAMPLE,) = model_world.examples(1, limit=20)
+UNKNOWN = [Candidate(item_id=one, score=0.5, rank=30 + n) for n, one in enumerate(("zz", "aa"))]
+
+
+@pytest.fixture(scope="module")
+def reranker(adapter: Path, model: RankerModel) -> LlmReranker:
+    present = {
+        item_id: tuple(one for one, there in zip(ITEMS.modalities, row, strict=True) if there)
+        for item_id, row in zip(ITEMS.item_ids, ITEMS.is_present_NM, strict=True)
+    }
+    return LlmReranker(
+        model,
+        item_ids=ITEMS.item_ids,
+        tokens_ND=tokens.fuse(adapter, ITEMS).vectors_ND,
+        present=present,
+        titles=model_world.TITLES,
+        generation_id="g-000007",
+    )
+
+
+def by_id(ranking: Ranking) -> dict[str, tuple[float, float]]:
+    return {one.item_id: (one.score, one.logit) for one in ranking.items}
+
+
+def test_every_candidate_is_ranked_once_best_first(reranker: LlmReranker) -> None:
+    ranking = reranker.rerank(EXAMPLE.query, EXAMPLE.candidates)
+    assert (ranking.generation_id, ranking.judged_by) == ("g-000007", "llm")
+    assert [one.rank for one in ranking.items] == list(range(1, 21))
+    scores = [one.score for one in ranking.items]
+    assert scores == sorted(scores, reverse=True)
+    given = {one.item_id: (one.rank, one.score) for one in EXAMPLE.candidates}
+    answered = {one.item_id: (one.retrieval_rank, one.retrieval_score) for one in ranking.items}
+    assert answered == given
+
+
+def test_the_order_of_candidates_cannot_change_a_bit(reranker: LlmReranker) -> None:
+    expected = reranker.rerank(EXAMPLE.query, EXAMPLE.candidates)
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        shuffled = [EXAMPLE.candidates[n] for n in random.permutation(20)]
+        assert reranker.rerank(EXAMPLE.query, shuffled) == expected
+
+
+def test_a_score_is_the_prior_plus_what_scoring_alone_gives(
+    reranker: LlmReranker, model: RankerModel
+) -> None:
+    ranking = by_id(reranker.rerank(EXAMPLE.query, EXAMPLE.candidates))
+    head = AnswerHead(model.causal_lm, yes=model.llm.yes, no=model.llm.no)
+    prompter = model.prompter(ITEMS, model_world.TITLES)
+    with torch.inference_mode():
+        for one in EXAMPLE.candidates[:4]:
+            evidence, prior = model.evidence(torch.from_numpy(features([one], model.modalities)))
+            rows = reranker._tokens_RH
+            prefix = model.embed(prompter.prefix(EXAMPLE.query.history or ()), rows, evidence)
+            branch = model.embed(prompter.branch(one.item_id, slot=0), rows, evidence)
+            logit = float(score_one_by_one(model.causal_lm, prefix, [branch], head))
+            assert ranking[one.item_id][1] == pytest.approx(logit, abs=1e-4)
+            assert ranking[one.item_id][0] == pytest.approx(float(prior) + logit, abs=1e-4)
+
+
+def test_candidates_that_are_alike_are_told_apart_by_id(model: RankerModel) -> None:
+    alike = LlmReranker(
+        model,
+        item_ids=["b", "a", "c"],
+        tokens_ND=np.ones((3, 64), dtype=np.float32),
+        present={},
+        titles={},
+        generation_id="g",
+    )
+    candidates = [Candidate(item_id=one, score=1.0, rank=n) for n, one in enumerate("cab", 1)]
+    ranking = alike.rerank(Query(history=()), candidates)
+    assert len({one.score for one in ranking.items}) == 1
+    assert [one.item_id for one in ranking.items] == ["a", "b", "c"]
+
+
+def test_an_unknown_item_comes_last_without_a_rank(reranker: LlmReranker) -> None:
+    known = EXAMPLE.candidates[:3]
+    ranking = reranker.rerank(EXAMPLE.query, [*UNKNOWN, *known])
+    assert [one.rank for one in ranking.items] == [1, 2, 3, 0, 0]
+    assert [one.item_id for one in ranking.items[3:]] == ["aa", "zz"]
+    for one in ranking.items[3:]:
+        assert one.status is Status.UNKNOWN_ITEM
+        assert (one.score, one.logit, one.present) == (0.0, 0.0, ())
+    assert [one.retrieval_rank for one in ranking.items[3:]] == [31, 30]
+    assert ranking.items[:3] == reranker.rerank(EXAMPLE.query, known).items
+
+
+def test_an_item_without_vectors_is_ranked_and_says_so(reranker: LlmReranker) -> None:
+    candidates = [
+        Candidate(item_id=one, score=0.0, rank=n)
+        for n, one in enumerate((model_world.BARE, "item-01", "item-04"), start=1)
+    ]
+    answered = {one.item_id: one for one in reranker.rerank(EXAMPLE.query, candidates).items}
+    assert answered[model_world.BARE].status is Status.MISSING_VECTORS
+    assert answered[model_world.BARE].rank > 0
+    assert answered["item-01"].status is Status.OK
+    assert answered["item-01"].present == (Modality.GRAPH, Modality.TEXT)
+    assert answered["item-04"].present == (Modality.AUDIO, Modality.GRAPH, Modality.TEXT)
+
+
+def test_a_candidate_that_occurs_twice_is_refused(reranker: LlmReranker) -> None:
+    for one in (EXAMPLE.candidates[0], UNKNOWN[0]):
+        with pytest.raises(ValueError, match="occurs twice"):
+            reranker.rerank(EXAMPLE.query, [one, one])
+
+
+def test_nothing_to_rank_is_ranked(reranker: LlmReranker) -> None:
+    assert reranker.rerank(EXAMPLE.query, ()).items == ()
+    only_unknown = reranker.rerank(EXAMPLE.query, UNKNOWN).items
+    assert [one.item_id for one in only_unknown] == ["aa", "zz"]
+
+
+def test_events_at_or_after_the_question_are_not_read(reranker: LlmReranker) -> None:
+    history = model_world.history("item-04", "item-05", "item-06")
+    query = Query(history=history, as_of=history[2].timestamp)
+    now = by_id(reranker.rerank(query, EXAMPLE.candidates))
+    assert now == by_id(reranker.rerank(Query(history=history[:2]), EXAMPLE.candidates))
+    assert now != by_id(reranker.rerank(Query(history=history), EXAMPLE.candidates))
+
+
+def test_the_history_moves_the_llms_part_alone(reranker: LlmReranker) -> None:
+    one = by_id(reranker.rerank(EXAMPLE.query, EXAMPLE.candidates))
+    empty = by_id(reranker.rerank(replace(EXAMPLE.query, history=()), EXAMPLE.candidates))
+    for item_id, (score, logit) in one.items():
+        assert logit != empty[item_id][1]
+        assert score - logit == pytest.approx(empty[item_id][0] - empty[item_id][1], abs=1e-5)
+
+
+def test_a_query_without_a_history_is_refused(reranker: LlmReranker) -> None:
+    with pytest.raises(ValueError, match="has no history"):
+        reranker.rerank(Query(user_id="ann"), EXAMPLE.candidates)

@@ -1,0 +1,260 @@
+"""A saved ranker scores as it did; a damaged or foreign one is refused, saying what to run."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from embedders.items import Modality
+from ranker import llm as llms
+from ranker import model as models
+from ranker.config import RankerConfig
+from ranker.model import FACTS, LORA, WEIGHTS, AdapterError, RankerModel
+from ranker.packing import AnswerHead, score_packed
+from ranker.prompts import BEHAVIOR, EVIDENCE, ITEM, STRIDE, WORD
+from tests.ranker import model_world
+
+ITEMS = model_world.items()
+TRAINING = {"hidden_size": 32}
+
+
+def fresh(llm_folder: Path, config: RankerConfig = model_world.CONFIG) -> RankerModel:
+    """Every trained weight is moved from where it starts, LoRA's zeros too."""
+    torch.manual_seed(2)
+    model = RankerModel(
+        llms.load(llm_folder, config=config.llm),
+        spaces=ITEMS.spaces,
+        behaviors=("other", "view", "rate 4.5"),
+        config=config,
+    )
+    model.adapt()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight) * 0.1)
+        model.evidence.slopes_F.normal_()
+    return model.eval()
+
+
+@torch.inference_mode()
+def scores(model: RankerModel) -> Tensor:
+    """Of four items behind a history, priors included."""
+    tokens = model.fuse(*models.tensors(ITEMS, slice(None))).flatten(0, 1)
+    evidence, priors = model.evidence(torch.linspace(-1, 1, 40).view(4, 10))
+    prompter = model.prompter(ITEMS, model_world.TITLES)
+    prefix = model.embed(
+        prompter.prefix(model_world.history("item-04", "item-05")), tokens, evidence
+    )
+    branches = [
+        model.embed(prompter.branch(f"item-0{n}", slot=n), tokens, evidence) for n in range(4)
+    ]
+    head = AnswerHead(model.causal_lm, yes=model.llm.yes, no=model.llm.no)
+    return priors + score_packed(model.causal_lm, prefix, branches, head)
+
+
+@pytest.fixture(scope="module")
+def saved(llm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
+    """An adapter and the scores of the model that wrote it."""
+    folder = tmp_path_factory.mktemp("adapter")
+    model = fresh(llm_folder)
+    model.save(folder, training=TRAINING)
+    return folder, scores(model)
+
+
+@pytest.fixture
+def copy(saved: tuple[Path, Tensor], tmp_path: Path) -> Path:
+    """To be damaged."""
+    return Path(shutil.copytree(saved[0], tmp_path / "adapter"))
+
+
+def test_a_loaded_ranker_scores_as_the_one_that_was_saved(saved: tuple[Path, Tensor]) -> None:
+    folder, expected = saved
+    loaded = models.load(folder)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(scores(loaded), expected, atol=1e-4, rtol=0)
+    assert torch.equal(scores(loaded), scores(models.load(folder))), "every load is the same"
+
+
+def test_a_loaded_ranker_is_merged_and_frozen(saved: tuple[Path, Tensor]) -> None:
+    loaded = models.load(saved[0])
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    assert not any(one.training for one in loaded.modules())
+    assert not any("lora" in name for name, _ in loaded.named_parameters())
+    assert type(loaded.causal_lm).__name__ == "Qwen2ForCausalLM"
+    with pytest.raises(TypeError, match="call adapt first"):
+        loaded.save(saved[0], training=TRAINING)
+
+
+def test_loading_leaves_the_callers_random_numbers_alone(saved: tuple[Path, Tensor]) -> None:
+    state = torch.get_rng_state()
+    models.load(saved[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_facts_are_read_without_the_weights(copy: Path, llm_folder: Path) -> None:
+    (copy / WEIGHTS).unlink()
+    facts = models.read_facts(copy)
+    assert facts.spaces == ITEMS.spaces
+    assert facts.behaviors == ("other", "view", "rate 4.5")
+    assert facts.config == model_world.CONFIG
+    assert (facts.llm, facts.training) == (str(llm_folder), TRAINING)
+
+
+def test_only_what_was_trained_is_saved(saved: tuple[Path, Tensor]) -> None:
+    size = sum(path.stat().st_size for path in saved[0].rglob("*") if path.is_file())
+    assert {path.name for path in saved[0].iterdir()} == {FACTS, LORA, WEIGHTS}
+    names = load_file(saved[0] / WEIGHTS).keys()
+    assert {name.split(".")[0] for name in names} == {
+        "fusion",
+        "evidence",
+        "behavior_tokens",
+        "scale",
+    }
+    assert size < 300_000
+
+
+def test_an_llm_that_moved_is_found_where_it_is_now(
+    saved: tuple[Path, Tensor], llm_folder: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(llm_folder, tmp_path / "moved")
+    torch.testing.assert_close(
+        scores(models.load(saved[0], llm=moved)), saved[1], atol=1e-4, rtol=0
+    )
+
+
+def test_an_llm_that_changed_is_refused(
+    saved: tuple[Path, Tensor], llm_folder: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(llm_folder, changed)
+    weights = load_file(changed / "model.safetensors")
+    weights["model.norm.weight"] += 1e-3
+    save_file(weights, changed / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(AdapterError, match="train again, or bring the former model back"):
+        models.load(saved[0], llm=changed)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, f"{LORA}/adapter_model.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "noise"])
+def test_damaged_weights_are_refused(name: str, damage: str, copy: Path) -> None:
+    path = copy / name
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        kept = {"cut": whole[: len(whole) // 2], "empty": b"", "noise": b"\xff" * 64 + whole[64:]}
+        path.write_bytes(kept[damage])
+    with pytest.raises(AdapterError, match=r"is damaged .*run `sommelier train`"):
+        models.load(copy)
+
+
+def test_a_weight_that_is_missing_is_not_left_at_random(copy: Path) -> None:
+    weights = load_file(copy / WEIGHTS)
+    del weights["scale"]
+    save_file(weights, copy / WEIGHTS)
+    with pytest.raises(AdapterError, match="scale"):
+        models.load(copy)
+
+
+def test_a_weight_of_another_shape_or_name_is_refused(copy: Path) -> None:
+    weights = load_file(copy / WEIGHTS)
+    save_file({**weights, "fusion.more": torch.zeros(1)}, copy / WEIGHTS)
+    with pytest.raises(AdapterError, match=r"fusion\.more"):
+        models.load(copy)
+    save_file({**weights, "evidence.mean_F": torch.zeros(3)}, copy / WEIGHTS)
+    with pytest.raises(AdapterError, match="mean_F"):
+        models.load(copy)
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning")
+def test_lora_that_lacks_weights_is_refused(copy: Path) -> None:
+    path = copy / LORA / "adapter_model.safetensors"
+    weights = load_file(path)
+    del weights[next(iter(weights))]
+    save_file(weights, path)
+    with pytest.raises(AdapterError, match="lora"):
+        models.load(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"spaces": 3}', "\x00"])
+def test_damaged_facts_are_refused(text: str, copy: Path) -> None:
+    (copy / FACTS).write_text(text)
+    with pytest.raises(AdapterError, match=r"holds no adapter .*run `sommelier train`"):
+        models.load(copy)
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=r"holds no adapter .*run `sommelier train`"):
+        models.read_facts(tmp_path)
+
+
+def test_unreadable_configuration_of_lora_is_refused(copy: Path) -> None:
+    (copy / LORA / "adapter_config.json").write_text("{")
+    with pytest.raises(AdapterError, match="is damaged"):
+        models.load(copy)
+
+
+def test_every_linear_layer_of_the_llm_is_adapted(saved: tuple[Path, Tensor]) -> None:
+    facts = json.loads((saved[0] / LORA / "adapter_config.json").read_text())
+    layers = "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj"
+    assert {name.rpartition(".")[2] for name in facts["target_modules"]} == set(layers.split())
+
+
+def test_each_code_is_looked_up_where_its_kind_lives(llm_folder: Path) -> None:
+    model = fresh(llm_folder)
+    tokens, evidence = torch.randn(9, 32), torch.randn(3, 32)
+    codes = np.array([[WORD, BEHAVIOR], [ITEM, EVIDENCE]]) * STRIDE + 2
+    embedded = model.embed(codes, tokens, evidence)
+    words = model.llm.model.get_input_embeddings().weight
+    assert embedded.shape == (2, 2, 32)
+    assert torch.equal(embedded[0, 0], words[2])
+    assert torch.equal(embedded[0, 1], model.behavior_tokens.weight[2])
+    assert torch.equal(embedded[1, 0], tokens[2])
+    assert torch.equal(embedded[1, 1], evidence[2] * model.scale)
+
+
+def test_a_behavior_starts_as_the_mean_of_its_words_and_items_at_their_size(
+    llm_folder: Path,
+) -> None:
+    llm = llms.load(llm_folder, config=model_world.CONFIG.llm)
+    model = RankerModel(
+        llm, spaces=ITEMS.spaces, behaviors=("other", "rate 4.5"), config=model_world.CONFIG
+    )
+    words = llm.model.get_input_embeddings().weight
+    mean = words[list(llm.tokenize("rate 4.5"))].mean(dim=0)
+    torch.testing.assert_close(model.behavior_tokens.weight[1], mean)
+    tokens = model.fuse(*models.tensors(ITEMS, slice(None)))
+    assert tokens.shape == (41, 2, 32)
+    assert 0.9 < tokens.square().mean().sqrt() / words.square().mean().sqrt() < 1.1
+    assert model.modalities == (Modality.AUDIO, Modality.GRAPH, Modality.TEXT)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_runs_and_stays_close(
+    dtype: str, llm_folder: Path, tmp_path: Path, saved: tuple[Path, Tensor]
+) -> None:
+    config = replace(model_world.CONFIG, llm=replace(model_world.CONFIG.llm, dtype=dtype))
+    folder = shutil.copytree(saved[0], tmp_path / "half")
+    facts = json.loads((folder / FACTS).read_text())
+    facts["config"]["llm"]["dtype"] = dtype
+    (folder / FACTS).write_text(json.dumps(facts))
+    half = models.load(folder)
+    assert half.config == config
+    assert half.causal_lm.dtype == getattr(torch, dtype)
+    assert half.fusion.project.weight.dtype == torch.float32
+    assert scores(half).dtype == torch.float32
+    torch.testing.assert_close(scores(half), saved[1], atol=0.05, rtol=0.05)
+
+
+def test_vectors_and_presence_are_handed_over_by_modality() -> None:
+    vectors, is_present = models.tensors(ITEMS, np.array([1, 40, 2]))
+    assert [one.shape for one in vectors] == [(3, 4), (3, 5), (3, 6)]
+    assert is_present.tolist() == [[False, True, True], [False] * 3, [True, False, True]]
+    is_present[:] = False
+    assert ITEMS.is_present_NM[2, 0]

@@ -1,0 +1,89 @@
+"""Every item has tokens in a space that is the adapter's own."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embedders.items import Modality
+from ranker import tokens
+from ranker.model import FACTS, WEIGHTS, AdapterError, RankerModel, tensors
+from ranker.tokens import check_spaces, fuse, fuse_with, fused_space
+from tests.ranker import model_world
+
+ITEMS = model_world.items()
+
+
+def test_every_item_is_fused_in_the_given_order(adapter: Path, model: RankerModel) -> None:
+    fused = fuse(adapter, ITEMS)
+    assert fused.item_ids == ITEMS.item_ids
+    assert fused.vectors_ND.shape == (41, 2 * 32)
+    with torch.inference_mode():
+        expected = model.fuse(*tensors(ITEMS, slice(None))).flatten(1).numpy()
+    np.testing.assert_array_equal(fused.vectors_ND, expected)
+    np.testing.assert_array_equal(fuse(adapter, ITEMS).vectors_ND, fused.vectors_ND)
+
+
+def test_an_item_without_any_vector_has_tokens_too(adapter: Path) -> None:
+    bare = fuse(adapter, ITEMS).vectors_ND[ITEMS.row_of[model_world.BARE]]
+    assert np.isfinite(bare).all()
+    assert np.abs(bare).max() > 0
+
+
+def test_blocks_make_no_difference(
+    adapter: Path, model: RankerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = fused_space(adapter)
+    whole = fuse_with(model, ITEMS, space=space)
+    monkeypatch.setattr(tokens, "BLOCK", 7)
+    parts = fuse_with(model, ITEMS, space=space)
+    np.testing.assert_allclose(parts.vectors_ND, whole.vectors_ND, atol=1e-6)
+
+
+def test_no_item_has_no_tokens(adapter: Path, model: RankerModel) -> None:
+    none = replace(
+        ITEMS,
+        item_ids=(),
+        vectors_ND=ITEMS.vectors_ND[:0],
+        is_present_NM=ITEMS.is_present_NM[:0],
+    )
+    assert fuse_with(model, none, space=fused_space(adapter)).vectors_ND.shape == (0, 64)
+
+
+def test_the_space_is_the_adapters(adapter: Path, tmp_path: Path) -> None:
+    space = fused_space(adapter)
+    assert (space.modality, space.encoder, space.dim) == (None, "tokens", 64)
+    assert space.preprocessing.split() == [one.space_id for one in ITEMS.spaces]
+    assert not space.is_normalized
+    copy = shutil.copytree(adapter, tmp_path / "copy")
+    assert fused_space(copy) == space, "where an adapter lies does not matter"
+    weights = bytearray((copy / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (copy / WEIGHTS).write_bytes(weights)
+    assert fused_space(copy).space_id != space.space_id
+
+
+def test_without_an_adapter_there_is_no_space(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="run `sommelier train`"):
+        fused_space(tmp_path)
+
+
+def test_facts_without_a_width_are_no_adapter(adapter: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(adapter, tmp_path / "copy")
+    facts = (copy / FACTS).read_text().replace('"hidden_size": 32', '"hidden": 32')
+    (copy / FACTS).write_text(facts)
+    with pytest.raises(AdapterError, match=r"hidden_size.*run `sommelier train`"):
+        fused_space(copy)
+
+
+def test_vectors_of_other_spaces_are_refused(adapter: Path, model: RankerModel) -> None:
+    text = ITEMS.space(Modality.TEXT)
+    newer = replace(ITEMS, spaces=(*ITEMS.spaces[:2], replace(text, revision="2")))
+    with pytest.raises(AdapterError, match=r"was trained on .*, but the vectors are of .*: run"):
+        check_spaces(model, newer)
+    with pytest.raises(AdapterError, match="run `sommelier train`"):
+        fuse(adapter, newer)
+    check_spaces(model, ITEMS)
