@@ -30,7 +30,7 @@ from embedders.checkpoint import quiet  # noqa: E402
 from ranker.config import EmbeddedLlmConfig  # noqa: E402
 from ranker.prompts import FRAME  # noqa: E402
 
-FORMAT = 2  # raised when the same texts would give another model
+FORMAT = 3  # raised when the same texts would give another model
 END = "<|end|>"
 
 OnProgress = Callable[[str, int, int], None]
@@ -72,6 +72,7 @@ def make(
     _warm_up(model, tokenizer, texts, config=config, seed=seed, on_progress=on_progress)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".making-"))
+    temporary.chmod(0o755)  # a server may run as another user
     with quiet():
         model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
@@ -95,7 +96,9 @@ def _tokenizer(
         show_progress=False,
     )
     tokenizer.train_from_iterator([*texts, *behaviors], trainer)
-    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in FRAME])
+    tokenizer.add_tokens(
+        [AddedToken(phrase, normalized=False, single_word=phrase.isalpha()) for phrase in FRAME]
+    )
     # Unnamed, the unknown token would be added when loading, beyond the model's last embedding.
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=END, unk_token=END

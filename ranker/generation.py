@@ -105,6 +105,7 @@ class Generations:
                 raise GenerationError(f"{part} is missing: run `sommelier {command}`")
         self.root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.root, prefix=".publishing-"))
+        temporary.chmod(0o755)  # a server may run as another user
         try:
             shutil.copytree(index, temporary / "index")
             shutil.copytree(adapter, temporary / "adapter")

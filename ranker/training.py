@@ -105,6 +105,7 @@ def train(
     }
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".training-"))
+    temporary.chmod(0o755)  # a server may run as another user
     model.save(temporary, training=facts)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)

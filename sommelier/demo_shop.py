@@ -27,7 +27,7 @@ from sommelier.demo_media import draw_label, play_tune, write_words
 NUM_VALUES = 8  # values of each trait
 TRAITS = ("picture", "sound", "words", "circle")
 CARE = np.array([1.8, 1.2, 0.6, 0.3])  # how much a user cares for the four traits, in any order
-CIRCLE_GAIN = np.array([1.0, 1.0, 1.0, 1.4])  # the circle is the hardest to see
+GAIN = np.array([1.3, 1.1, 1.1, 1.3])  # of TRAITS: pictures and circles are harder to read
 OPENING = datetime(2025, 1, 1, tzinfo=UTC)
 CATEGORIES = ("box", "duo", "trio", "sampler")
 
@@ -109,7 +109,7 @@ def _tastes(rng: np.random.Generator, config: ShopConfig) -> NDArray[np.float64]
     """
     likes_UTV = np.zeros((config.num_users, len(TRAITS), NUM_VALUES))
     for user in range(config.num_users):
-        care_T = rng.permutation(CARE) * CIRCLE_GAIN
+        care_T = rng.permutation(CARE) * GAIN
         for trait in range(len(TRAITS)):
             liked = rng.choice(NUM_VALUES, size=2, replace=False)
             likes_UTV[user, trait, liked] = rng.uniform(0.7, 1.3, size=2) * care_T[trait]

@@ -68,5 +68,5 @@ def with_effort(settings: Settings, effort: Effort) -> Settings:
     return replace(
         settings,
         ranker=replace(ranker, llm=replace(ranker.llm, embedded=embedded), training=training),
-        evaluation=replace(settings.evaluation, max_users=500, samples=5000),
+        evaluation=replace(settings.evaluation, samples=5000),
     )
