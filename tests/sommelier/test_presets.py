@@ -34,5 +34,5 @@ def test_any_other_catalog_has_the_defaults() -> None:
 def test_quick_trains_less_on_the_same_data(folder: Path | None) -> None:
     full, quick = (for_catalog(folder, effort=effort) for effort in (Effort.FULL, Effort.QUICK))
     assert quick.ranker.training.fusion_steps < full.ranker.training.fusion_steps
-    assert quick.graph.epochs < full.graph.epochs
-    assert (quick.encoders, quick.target) == (full.encoders, full.target)
+    assert quick.ranker.training.single_modality_steps < full.ranker.training.single_modality_steps
+    assert (quick.encoders, quick.target, quick.graph) == (full.encoders, full.target, full.graph)
