@@ -62,7 +62,7 @@ class Report:
     delta: Mapping[str, Difference]
     """`<metric>@<k>` -> reranked minus retrieval order."""
     llm_delta: Mapping[str, Difference]
-    """`<metric>@<k>` -> reranked minus calibrated: what the LLM adds to the retriever's findings."""
+    """`<metric>@<k>` -> reranked minus calibrated: what the LLM adds to the prior."""
     ablations: tuple[Ablation, ...]
     slices: tuple[Slice, ...]
     curve: RecallCurve
