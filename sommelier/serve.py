@@ -13,6 +13,11 @@ def loaded(workspace: Workspace, *, watch: Watch, online: bool = True) -> Loaded
     Raises:
         ValueError: nothing was published, or it is damaged.
     """
+    import torch
+
+    # A request's matrices are small: a second thread costs more than it brings, and two requests
+    # at once are better served by a core each.
+    torch.set_num_threads(1)
     with watch.task("loading the generation"):
         return load(generations(workspace), store=workspace.store, online=online)
 
