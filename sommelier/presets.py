@@ -53,6 +53,10 @@ def movielens(folder: Path) -> Settings:
         target=TargetSettings(behaviors=("rate",), min_weight=4.0),
         # Its users rate in one sitting, so few have a history before any cut.
         evaluation=replace(settings.evaluation, min_history=5, warm_up=10),
+        # Few users, long histories: at the default rate the LLM learns them by heart.
+        ranker=replace(
+            settings.ranker, training=replace(settings.ranker.training, learning_rate=5e-4)
+        ),
     )
 
 
