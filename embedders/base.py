@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.items import Item, Reject
+from embedders.items import Item, Modality, Reject
 from embedders.vectors import Embeddings, Space, normalize
 
 
@@ -26,6 +26,21 @@ class Embedder(ABC):
     space: Space
     until: datetime | None = None
     """The training cut of vectors that were trained on events: they hold from then on."""
+    rows_per_batch: int = 512
+    """Rows that are loaded, encoded and made durable together, unless the user says otherwise. Two
+    batches of loaded contents are held at once, so that large contents want a smaller number."""
+    is_looked_up: bool = False
+    """Vectors that were made elsewhere: there is nothing to probe, and nothing to distribute."""
+
+    @property
+    def reads_media(self) -> bool:
+        """Whether `fingerprint` reads a file of the item's, rather than what the item holds."""
+        is_media = self.space.modality in (Modality.AUDIO, Modality.IMAGE)
+        return is_media and not self.is_looked_up
+
+    def is_imputed(self, item: Item) -> bool:
+        """Whether an item's vector is inferred, as the item shows no such content of its own."""
+        return False
 
     @abstractmethod
     def fingerprint(self, item: Item) -> str | None:

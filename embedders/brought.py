@@ -31,6 +31,9 @@ IQR_OF_A_NORMAL = 1.349  # in standard deviations
 class BroughtEmbedder(Embedder):
     """Looks up vectors that were made elsewhere."""
 
+    rows_per_batch = 4096  # nothing is lost that takes long, and a batch is a file
+    is_looked_up = True
+
     def __init__(
         self,
         path: Path,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from embedders.base import Embedder
 from embedders.items import Modality
@@ -16,7 +16,6 @@ from embedders.items import Modality
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from embedders.catalog import Catalog
     from embedders.graph_lightgcn import GraphConfig, LightGcnEmbedder
 
 INSTALL = "pip install 'sommelier[embed]'"
@@ -104,7 +103,19 @@ class EncoderConfig:
         }
 
 
-def create(config: EncoderConfig, *, catalog: "Catalog") -> Embedder:
+class Brings(Protocol):
+    """What is asked of a catalog here: where it is, and which files of vectors it brings."""
+
+    @property
+    def folder(self) -> Path:
+        """The catalog's."""
+
+    @property
+    def brought(self) -> Mapping[tuple[Modality, str], Path]:
+        """(modality, encoder's name) -> the file of vectors."""
+
+
+def create(config: EncoderConfig, *, catalog: Brings) -> Embedder:
     """The embedder that a configuration names, its model loaded.
 
     Raises:
@@ -173,7 +184,7 @@ def fit_graph(
     return graph_lightgcn.fit(interactions, until=until, config=config, on_progress=on_progress)
 
 
-def _brought_file(modality: Modality, name: str, catalog: "Catalog") -> Path:
+def _brought_file(modality: Modality, name: str, catalog: Brings) -> Path:
     path = catalog.brought.get((modality, name))
     if path is None:
         names = sorted(name for of, name in catalog.brought if of is modality)

@@ -6,25 +6,24 @@ the graph by the events it is trained on. An interrupted run keeps every finishe
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 
-import numpy as np
 import pyarrow.compute as pc
 
 from embedders import registry
 from embedders.base import Embedder
-from embedders.embed import Batch
-from embedders.embed import embed as embed_items
 from embedders.graph_lightgcn import GraphConfig
-from embedders.items import Modality, Reject
+from embedders.items import EPOCH, Modality, Reject
+from embedders.known import Known
 from embedders.registry import EncoderConfig
-from embedders.vectors import Embeddings, Space
+from embedders.vectors import Space
 from feature_repo.base import Entity
-from feature_repo.store import Store
+from sommelier.engine import EmbeddingJob
+from sommelier.registry import open_engine
 from sommelier.state import digest
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace, events_key, space_facts
 
-ROWS_PER_PART = 2048  # a part in the store is a file: not too many, and not too much to lose
 EVENT_COLUMNS = ["user_id", "item_id", "behavior", "weight", "timestamp"]
 NAMED_REJECTS = 5
 
@@ -136,48 +135,34 @@ def graph_key(workspace: Workspace) -> str:
 
 def _write_items(workspace: Workspace, embedder: Embedder, tally: Tally, watch: Watch) -> Tally:
     store, catalog = workspace.store, workspace.catalog
-    known = store.content_hashes(embedder.space)
-    parts = _Parts(store)
+    now = datetime.now(UTC)
+    config = next(
+        one for one in workspace.settings.encoders if one.modality is embedder.space.modality
+    )
+    job = EmbeddingJob(
+        encoder=config,
+        space=embedder.space,
+        folder=catalog.folder,
+        brought=catalog.brought,
+        store_root=store.root,
+        store_profile=workspace.settings.store.profile,
+        batch_rows=workspace.settings.embedding.batch_rows,
+        now=now,
+    )
+    known = {
+        item_id: Known(content_hash, EPOCH, now)
+        for item_id, content_hash in store.content_hashes(embedder.space).items()
+    }
+    pairs = ((item, known.get(item.item_id)) for item in catalog.items())
+    engine = open_engine(workspace.settings.embedding)
     with watch.task(f"{tally.modality} {tally.encoder}", total=catalog.num_items) as advance:
-        try:
-            for batch in embed_items(embedder, catalog.items(), known=known, on_progress=advance):
-                parts.add(batch)
-                tally.embedded += len(batch.embeddings)
-                tally.unchanged += batch.num_unchanged
-                tally.rejects += batch.rejects
-        finally:
-            parts.flush()  # what was embedded before an interruption is kept
+        for outcome in engine.run(job, embedder, pairs, on_progress=advance):
+            tally.embedded += outcome.num_embedded
+            tally.unchanged += outcome.num_unchanged
+            tally.rejects += outcome.rejects
     if known or tally.embedded:
         tally.space = embedder.space
     return tally
-
-
-class _Parts:
-    """Gathers batches, so that a large catalog does not become a folder of tiny files."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._batches: list[Batch] = []
-
-    def add(self, batch: Batch) -> None:
-        if len(batch.embeddings):
-            self._batches.append(batch)
-        if sum(len(one.embeddings) for one in self._batches) >= ROWS_PER_PART:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._batches:
-            return
-        batches, self._batches = self._batches, []
-        self._store.write(
-            Embeddings(
-                space=batches[0].embeddings.space,
-                item_ids=[one for batch in batches for one in batch.embeddings.item_ids],
-                vectors_ND=np.concatenate([batch.embeddings.vectors_ND for batch in batches]),
-            ),
-            content_hashes=[one for batch in batches for one in batch.content_hashes],
-            event_timestamps=[one for batch in batches for one in batch.event_timestamps],
-        )
 
 
 def _summary(

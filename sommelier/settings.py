@@ -61,6 +61,34 @@ class GraphSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingSettings:
+    """How the catalog is embedded."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Where encoders run: in this process, or on a Ray cluster."""
+    ray_address: str | None = None
+    """A running cluster's, as `ray.init` takes it; without it, a cluster of this machine alone."""
+    num_workers: int = 4
+    """Threads that read and decode ahead of the encoder; on Ray, processes that each hold one."""
+    batch_rows: int | None = None
+    """Rows that are encoded and become durable together; a killed run does at most one batch of
+    each worker again. Without it, each encoder's own number."""
+    max_deleted_share: float = 0.2
+    """If more than this share of the stored items, and at least 20, is gone from the catalog,
+    nothing is done without --allow-deletions: half a catalog is more often a broken export."""
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 0:
+            raise ValueError(f"num_workers must be at least 0, got {self.num_workers}")
+        if self.batch_rows is not None and self.batch_rows < 1:
+            raise ValueError(f"batch_rows must be at least 1, got {self.batch_rows}")
+        if not 0 <= self.max_deleted_share <= 1:
+            raise ValueError(
+                f"max_deleted_share lies between 0 and 1, got {self.max_deleted_share}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """Where features are kept."""
 
@@ -156,6 +184,7 @@ class Settings:
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     encoders: tuple[EncoderConfig, ...] = ENCODERS
     graph: GraphSettings = field(default_factory=GraphSettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     time: TimeSettings = field(default_factory=TimeSettings)
     target: TargetSettings = field(default_factory=TargetSettings)
