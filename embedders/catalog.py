@@ -16,11 +16,21 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from embedders import tables
-from embedders.columns import EVENT_FIELDS, ITEM_FIELDS, CatalogError, Columns, text_of
+from embedders import catalog_edges, tables
+from embedders.catalog_edges import FRIENDS_SCHEMA, ITEM_EDGES_SCHEMA
+from embedders.catalog_rows import NO_TIME, numbered, rejects, text
+from embedders.columns import EVENT_FIELDS, ITEM_FIELDS, CatalogError, Columns
 from embedders.items import EPOCH, Item, Modality, Reject
 
-__all__ = ["INTERACTIONS_SCHEMA", "Catalog", "CatalogError", "Columns", "read"]
+__all__ = [
+    "FRIENDS_SCHEMA",
+    "INTERACTIONS_SCHEMA",
+    "ITEM_EDGES_SCHEMA",
+    "Catalog",
+    "CatalogError",
+    "Columns",
+    "read",
+]
 
 INTERACTIONS_SCHEMA = pa.schema(
     {
@@ -35,10 +45,11 @@ INTERACTIONS_SCHEMA = pa.schema(
 )
 SPLITS = ("train", "valid", "test")
 BATCH_ROWS = 2048  # items held at once while they stream
-NAMED_REJECTS = 100  # of one fault; the rest is counted, as one mistake can spoil every row
 
-LAYOUT = "items.{parquet,csv,jsonl}, optional interactions.{...}, vectors/ and media/"
-NO_TIME = "is not a time such as 2024-05-31T18:00:00Z"
+LAYOUT = (
+    "items.{parquet,csv,jsonl}, optional interactions.{...}, friends.{...}, item_edges.{...}, "
+    "vectors/ and media/"
+)
 # Lexical on purpose: a link that the folder's owner put there may lead out, a row's text may not.
 ESCAPES = r"(^[/\\~]|^[A-Za-z]:|://|(^|[/\\])\.\.([/\\]|$))"
 
@@ -50,6 +61,10 @@ class Catalog:
     folder: Path
     interactions: pa.Table
     """Of good items only, in INTERACTIONS_SCHEMA."""
+    friends: pa.Table = field(default_factory=FRIENDS_SCHEMA.empty_table)
+    """Who knows whom, in FRIENDS_SCHEMA; empty where no file says."""
+    item_edges: pa.Table = field(default_factory=ITEM_EDGES_SCHEMA.empty_table)
+    """What goes with what, of good items only, in ITEM_EDGES_SCHEMA; empty where no file says."""
     rejects: tuple[Reject, ...]
     """By file, then by row; of each fault the first 100 rows, then the number of the others."""
     brought: Mapping[tuple[Modality, str], Path]
@@ -92,7 +107,8 @@ class Catalog:
         What an item's media hold is part of that item's own fingerprint (see `Embedder`).
         """
         whole = hashlib.sha256()
-        paths = [_items_file(self.folder), tables.find(self.folder, "interactions")]
+        stems = ("interactions", "friends", "item_edges")
+        paths = [_items_file(self.folder), *(tables.find(self.folder, stem) for stem in stems)]
         for path in sorted([p for p in paths if p] + list(self.brought.values())):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -116,21 +132,43 @@ def read(folder: Path, *, columns: Columns | None = None) -> Catalog:
     items_file = _items_file(folder)
     events_file = tables.find(folder, "interactions")
     with tables.connect() as db:
-        rejects = _check_items(db, items_file, columns)
+        bad = _check_items(db, items_file, columns)
         good_items = db.sql("SELECT item_id, row FROM good_items ORDER BY row").to_arrow_table()
         events = INTERACTIONS_SCHEMA.empty_table()
         if events_file:
-            rejects += _check_interactions(db, events_file, columns, items_file.name)
+            bad += _check_interactions(db, events_file, columns, items_file.name)
             events = _good_interactions(db)
+        edges = _read_edges(db, folder, columns, items_file.name, bad)
     brought, unknown = _find_brought(folder)
     return Catalog(
         folder=folder,
         interactions=events,
-        rejects=(*rejects, *unknown),
+        **edges,
+        rejects=(*bad, *unknown),
         brought=brought,
         columns=columns,
         good_items=good_items,
     )
+
+
+def _read_edges(
+    db: duckdb.DuckDBPyConnection,
+    folder: Path,
+    columns: Columns,
+    items_name: str,
+    bad: list[Reject],
+) -> dict[str, pa.Table]:
+    """The optional tables of edges that the folder has, by their names; bad rows join `bad`."""
+    edges = {}
+    if friends_file := tables.find(folder, "friends"):
+        edges["friends"], faulty = catalog_edges.read_friends(db, friends_file, columns)
+        bad += faulty
+    if edges_file := tables.find(folder, "item_edges"):
+        edges["item_edges"], faulty = catalog_edges.read_item_edges(
+            db, edges_file, columns, items_name
+        )
+        bad += faulty
+    return edges
 
 
 def _items_file(folder: Path) -> Path:
@@ -146,21 +184,9 @@ def _items_query(table: tables.Table, columns: Columns) -> tuple[str, list[str]]
     """The items as text, numbered by row, and the names of the further columns x0, x1, ..."""
     used = {name for canonical in ITEM_FIELDS for name in columns.names(canonical)}
     extra = [name for name in table.columns if name not in used]
-    texts = {canonical: _text(table, columns, canonical) for canonical in ITEM_FIELDS}
+    texts = {canonical: text(table, columns, canonical) for canonical in ITEM_FIELDS}
     texts |= {f"x{i}": table.columns[name] for i, name in enumerate(extra)}
-    return _numbered(table, texts), extra
-
-
-def _text(table: tables.Table, columns: Columns, canonical: str) -> str:
-    return text_of(canonical, columns, table.columns, path=table.path)
-
-
-def _numbered(table: tables.Table, texts: Mapping[str, str]) -> str:
-    named = ", ".join(f"{text} AS {name}" for name, text in texts.items())
-    return (
-        f"SELECT row_number() OVER () AS row, {table.is_record} AS is_record, {named} "
-        f"FROM {table.relation}"
-    )
+    return numbered(table, texts), extra
 
 
 def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) -> list[Reject]:
@@ -192,7 +218,7 @@ def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) ->
         f"AND regexp_matches({name}, '{ESCAPES}')"
         for name in ("image_path", "audio_path")
     )
-    return _rejects(
+    return rejects(
         db,
         table,
         f"SELECT row, item_id AS key, fault, seen FROM items WHERE fault IS NOT NULL "
@@ -205,7 +231,7 @@ def _check_interactions(
 ) -> list[Reject]:
     """Make the table good_events from rows about good items; what is wrong with the others."""
     table = tables.scan(db, path)
-    texts = {canonical: _text(table, columns, canonical) for canonical in EVENT_FIELDS}
+    texts = {canonical: text(table, columns, canonical) for canonical in EVENT_FIELDS}
     splits = ", ".join(map(repr, SPLITS))
     fault, seen = tables.faults(
         [
@@ -231,9 +257,9 @@ def _check_interactions(
         f"CREATE TABLE events AS SELECT row, user_id, item_id, behavior, "
         f"TRY_CAST(weight AS FLOAT) AS weight, moment(timestamp) AS timestamp, "
         f"TRY_CAST(position AS INTEGER) AS position, split, {fault} AS fault, {seen} AS seen "
-        f"FROM ({_numbered(table, texts)})"
+        f"FROM ({numbered(table, texts)})"
     )
-    return _rejects(
+    return rejects(
         db,
         table,
         "SELECT row, NULL AS key, fault, seen FROM events WHERE fault IS NOT NULL "
@@ -250,38 +276,6 @@ def _good_interactions(db: duckdb.DuckDBPyConnection) -> pa.Table:
         "ORDER BY user_id, timestamp NULLS FIRST, position NULLS FIRST, item_id, row"
     ).to_arrow_table()
     return table.cast(INTERACTIONS_SCHEMA)
-
-
-def _rejects(db: duckdb.DuckDBPyConnection, table: tables.Table, query: str) -> list[Reject]:
-    """The rows (row, key, fault, seen) that a query finds, and those that CSV could not hold.
-
-    Sorted by row. Of each fault only the first are named; the others are counted.
-    """
-    source = table.path.stem
-    broken = tables.broken_rows(db)
-    named = db.execute(
-        f"SELECT row, key, fault, seen, row_number() OVER (PARTITION BY fault ORDER BY row) AS n, "
-        f"count(*) OVER (PARTITION BY fault) AS total FROM ({query}) "
-        f"QUALIFY n <= {NAMED_REJECTS} ORDER BY row, fault"
-    ).fetchall()
-    rows: list[tuple[int, Reject]] = []
-    totals: dict[str, int] = {}
-    for at, message in broken[:NAMED_REJECTS]:
-        reason = f"is not valid CSV: {message}"
-        rows.append((at, Reject(source=source, key=f"row {at}", reason=reason)))
-    if broken:
-        totals["is not valid CSV"] = len(broken)
-    for row, key, fault, seen, _, total in named:
-        at = tables.true_row(row, broken)
-        reason = fault if seen is None else f"{fault}: {seen}"
-        rows.append((at, Reject(source=source, key=key or f"row {at}", reason=reason)))
-        totals[fault] = total
-    rows.sort(key=lambda pair: pair[0])
-    return [reject for _, reject in rows] + [
-        Reject(source=source, key=f"{total - NAMED_REJECTS} further rows", reason=fault)
-        for fault, total in totals.items()
-        if total > NAMED_REJECTS
-    ]
 
 
 def _replaced() -> str:

@@ -20,7 +20,7 @@ class Columns:
     """
 
     item_id: str = "item_id"
-    """In both files, as in brought vectors."""
+    """In every file, as in brought vectors."""
     title: str = "title"
     description: tuple[str, ...] = ("description",)
     """All that are not empty, joined by a line break."""
@@ -31,6 +31,9 @@ class Columns:
     image_path: str = "image_path"
     audio_path: str = "audio_path"
     user_id: str = "user_id"
+    """Of events and of friends."""
+    friend_id: str = "friend_id"
+    other_item_id: str = "other_item_id"
     behavior: str = "behavior"
     weight: tuple[str, ...] = ("weight", "rating")
     """The first that is not empty."""
@@ -63,7 +66,7 @@ ITEM_FIELDS = (
     "audio_path",
 )
 EVENT_FIELDS = ("user_id", "item_id", "behavior", "weight", "timestamp", "position", "split")
-REQUIRED = frozenset({"item_id", "title", "user_id", "behavior"})
+REQUIRED = frozenset({"item_id", "title", "user_id", "behavior", "friend_id", "other_item_id"})
 JOINS = {
     "description": "concat_ws(E'\\n', {})",
     "category": "concat_ws(', ', {})",
