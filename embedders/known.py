@@ -23,6 +23,11 @@ class Known(NamedTuple):
     created: datetime
     """When the row was written, in UTC."""
 
+    def is_current(self, content_hash: str, renew_before: datetime | None = None) -> bool:
+        """Whether the row can stay: made from the same content, and not before that moment."""
+        is_same = self.content_hash == content_hash
+        return is_same and (renew_before is None or self.created >= renew_before)
+
 
 T = TypeVar("T")
 Joined = tuple[str, Item | None, Known | None]
