@@ -1,5 +1,7 @@
 """The settings of the embedding in, the engine that they choose out, imported when it is chosen."""
 
+import os
+
 from sommelier.engine import Engine
 from sommelier.settings import EmbeddingSettings
 
@@ -13,6 +15,11 @@ def open_engine(config: EmbeddingSettings) -> Engine:
         ImportError: its library is missing; the message says how to install it.
     """
     if config.engine == "ray":
+        # Ray reads these while it is imported: nothing is told to its makers, and a cluster of this
+        # machine alone listens on the loopback, by Ray's switch for systems that ask about ports.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if config.ray_address is None:
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         try:
             from sommelier.engine_ray import RayEngine
         except ModuleNotFoundError as error:
@@ -20,7 +27,12 @@ def open_engine(config: EmbeddingSettings) -> Engine:
                 f"the engine 'ray' needs {error.name}: {INSTALL}", name=error.name
             ) from error
 
-        return RayEngine(address=config.ray_address, num_workers=config.num_workers)
+        return RayEngine(
+            address=config.ray_address,
+            num_workers=config.num_workers,
+            cpus=config.ray_cpus,
+            gpus=config.ray_gpus,
+        )
     from sommelier.engine_local import LocalEngine
 
     return LocalEngine(num_workers=config.num_workers)

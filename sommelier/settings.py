@@ -70,6 +70,10 @@ class EmbeddingSettings:
     """A running cluster's, as `ray.init` takes it; without it, a cluster of this machine alone."""
     num_workers: int = 4
     """Threads that read and decode ahead of the encoder; on Ray, processes that each hold one."""
+    ray_cpus: float = 1.0
+    """What each of these processes takes of the cluster's CPUs; its encoder has as many threads."""
+    ray_gpus: float = 0.0
+    """What each takes of the cluster's GPUs; 0.5 puts two on one."""
     batch_rows: int | None = None
     """Rows that are encoded and become durable together; a killed run does at most one batch of
     each worker again. Without it, each encoder's own number."""
@@ -80,6 +84,11 @@ class EmbeddingSettings:
     def __post_init__(self) -> None:
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be at least 0, got {self.num_workers}")
+        if self.ray_cpus <= 0 or self.ray_gpus < 0:
+            raise ValueError(
+                f"ray_cpus must be above 0 and ray_gpus at least 0, got {self.ray_cpus} and "
+                f"{self.ray_gpus}"
+            )
         if self.batch_rows is not None and self.batch_rows < 1:
             raise ValueError(f"batch_rows must be at least 1, got {self.batch_rows}")
         if not 0 <= self.max_deleted_share <= 1:
