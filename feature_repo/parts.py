@@ -2,14 +2,19 @@
 
 A view is a folder of parts, `parts/<view>/<time>-<random>.parquet`. A part is written under a
 temporary name and never changed afterwards, so any number of writers and readers need no lock: a
-reader sees the parts that were finished when it looked. The latest row is the one with the
-greatest event timestamp and, among equals, the one created last.
+reader sees the parts that were finished when it looked. Compaction replaces parts by a merged one;
+whoever finds a part gone that it had listed lists again. The latest row is the one with the
+greatest event timestamp and, among equals, the one created last. Where it is a tombstone, the id
+was taken away.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
 import duckdb
@@ -17,11 +22,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo.atomic import publish
-from feature_repo.tables import CREATED, EVENT_TIME, View
+from feature_repo.tables import CREATED, DELETED, EVENT_TIME, View
 
 Connection = duckdb.DuckDBPyConnection
 
 EMPTY = "00000000-empty.parquet"  # makes a view without rows readable, with its column types
+MEMORY_LIMIT = "2GB"  # of one query; a sort beyond it spills to a temporary folder
+ROWS_PER_BATCH = 10_000
+ATTEMPTS = 10  # to list the parts anew; each failure needs a compaction of its own
+
+# Parts written before a column was added lack it: then it is null.
+ROWS = "read_parquet($files, union_by_name = true)"
 
 
 def folder(root: Path, view: View) -> Path:
@@ -85,47 +96,53 @@ def latest(
     columns: Sequence[str] | None = None,
     until: datetime | None = None,
 ) -> pa.Table:
-    """Each id's latest row with an event timestamp not after `until`, ordered by id."""
+    """Each id's latest row with an event timestamp not after `until`, ordered by id.
+
+    Ids that were taken away are left out.
+    """
+    return pa.Table.from_batches(list(stream_latest(root, view, columns=columns, until=until)))
+
+
+def stream_latest(
+    root: Path,
+    view: View,
+    *,
+    columns: Sequence[str] | None = None,
+    until: datetime | None = None,
+    has_tombstones: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """As `latest`, in batches; with tombstones as well if asked for. There is at least one batch.
+
+    The order of ids is that of their UTF-8 bytes, which is that of their code points.
+    """
     names = ", ".join(columns or view.schema.names)
-    with connect() as connection:
-        rows = connection.execute(
-            f"SELECT {names} FROM read_parquet($files) {_LATEST.format(key=view.key)}",
-            {"files": _files(root, view), "until": until},
-        )
-        return rows.to_arrow_table()
+    sql = f"SELECT {names} FROM {ROWS} {_latest(view, has_tombstones=has_tombstones)}"
+    return stream(root, view, sql, {"until": until})
 
 
 def latest_of_changed(
     root: Path, view: View, *, changed: Sequence[Path], until: datetime, batch_size: int
 ) -> Iterator[pa.Table]:
-    """The latest rows of the ids that occur in the `changed` parts, in batches ordered by id."""
-    with connect() as connection:
-        rows = connection.execute(
-            f"""
-            SELECT * FROM read_parquet($files)
-            WHERE {view.key} IN (
-                SELECT {view.key} FROM read_parquet($changed) WHERE {EVENT_TIME} <= $until
-            ) AND {_LATEST.removeprefix("WHERE").format(key=view.key)}
-            """,
-            {
-                "files": _files(root, view),
-                "changed": [str(part) for part in changed],
-                "until": until,
-            },
-        )
-        for batch in rows.to_arrow_reader(batch_size):
-            yield pa.Table.from_batches([batch])
+    """The latest rows of the ids that occur in the `changed` parts, in batches ordered by id.
+
+    Tombstones are among them: an online store has to learn of them too.
+    """
+    sql = f"""
+        SELECT {", ".join(view.schema.names)} FROM {ROWS}
+        WHERE {view.key} IN (
+            SELECT {view.key} FROM read_parquet($changed, union_by_name = true)
+            WHERE {EVENT_TIME} <= $until
+        ) AND {_latest(view, has_tombstones=True).removeprefix("WHERE")}
+        """
+    given = {"changed": [str(part) for part in changed], "until": until}
+    for batch in stream(root, view, sql, given, batch_size=batch_size):
+        yield pa.Table.from_batches([batch]).cast(view.schema)  # DuckDB names lists' elements
 
 
 def ids(root: Path, view: View, *, until: datetime) -> list[str]:
-    """Every id with a row not after `until`, in order."""
-    with connect() as connection:
-        rows = connection.execute(
-            f"SELECT DISTINCT {view.key} FROM read_parquet($files) "
-            f"WHERE {EVENT_TIME} <= $until ORDER BY ALL",
-            {"files": _files(root, view), "until": until},
-        )
-        return [row[0] for row in rows.fetchall()]
+    """Every id whose latest row not after `until` is no tombstone, in order."""
+    rows = stream_latest(root, view, columns=[view.key], until=until)
+    return [one for batch in rows for one in batch[0].to_pylist()]
 
 
 def last_event(part: Path) -> datetime | None:
@@ -137,20 +154,63 @@ def last_event(part: Path) -> datetime | None:
         return None if row is None else row[0]
 
 
-def connect() -> Connection:
-    """A DuckDB of one's own, in memory, that hands out times in UTC."""
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
+def stream(
+    root: Path,
+    view: View,
+    sql: str,
+    given: Mapping[str, Any],
+    *,
+    batch_size: int = ROWS_PER_BATCH,
+    tables: Mapping[str, pa.Table] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a query that reads a view's rows from `ROWS`; at least one, maybe empty.
 
-
-def _files(root: Path, view: View) -> list[str]:
+    Args:
+        root: The store.
+        view: Whose parts `$files` are.
+        sql: Must sort or group, so that every part is read before the first batch: a part that a
+            compaction took away can then be told in time, and the query begun again.
+        given: The query's further parameters.
+        batch_size: At most so many rows in a batch.
+        tables: Arrow tables that the query names.
+    """
     define(root, view)
-    return [str(part) for part in list_parts(root, view)]
+    for attempt in range(ATTEMPTS):
+        files = [str(part) for part in list_parts(root, view)]
+        with connect() as connection:
+            for name, table in (tables or {}).items():
+                connection.register(name, table)
+            try:
+                reader = connection.execute(sql, {"files": files, **given}).to_arrow_reader(
+                    batch_size
+                )
+                first = next(iter(reader), None)
+            except (duckdb.Error, pa.ArrowException, OSError):
+                if attempt == ATTEMPTS - 1 or all(map(os.path.exists, files)):
+                    raise
+                continue
+            yield pa.RecordBatch.from_pylist([], reader.schema) if first is None else first
+            yield from reader
+            return
 
 
-_LATEST = f"""WHERE ($until IS NULL OR {EVENT_TIME} <= $until)
-    QUALIFY row_number() OVER (
-        PARTITION BY {{key}} ORDER BY {EVENT_TIME} DESC, {CREATED} DESC
-    ) = 1
-    ORDER BY {{key}}"""
+@contextmanager
+def connect() -> Iterator[Connection]:
+    """A DuckDB of one's own, of bounded memory, that hands out times in UTC."""
+    with (
+        TemporaryDirectory(prefix="sommelier-") as spill,
+        duckdb.connect(
+            config={"temp_directory": spill, "memory_limit": MEMORY_LIMIT}
+        ) as connection,
+    ):
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+
+
+def _latest(view: View, *, has_tombstones: bool) -> str:
+    is_live = "true" if has_tombstones else f"content_hash IS DISTINCT FROM '{DELETED}'"
+    return f"""WHERE ($until IS NULL OR {EVENT_TIME} <= $until)
+        QUALIFY row_number() OVER (
+            PARTITION BY {view.key} ORDER BY {EVENT_TIME} DESC, {CREATED} DESC
+        ) = 1 AND {is_live}
+        ORDER BY {view.key}"""

@@ -4,33 +4,29 @@ Writing and reading parquet needs no Feast; `apply`, `materialize` and `historie
 first of them in a process takes seconds to import it.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from embedders.items import Interaction, Item, Reject
+from embedders.known import DELETED, Known
+from embedders.probes import Probes
 from embedders.vectors import Embeddings, Space
-from feature_repo import parts, spaces, windows
+from feature_repo import parts, probes, profiles, rejects, spaces, tombstones, vector_rows, windows
+from feature_repo import releases as release_file
 from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, StoreError
-from feature_repo.materialize import materialize
+from feature_repo.known import stream_known
+from feature_repo.materialize import Progress, materialize
 from feature_repo.registry import open_feature_store
 from feature_repo.tables import (
-    INSTANT,
-    REJECT_SCHEMA,
+    View,
     all_views,
     history_view,
     profile_view,
     vector_view,
 )
-
-ROWS_PER_BATCH = 10_000
 
 
 class Store:
@@ -73,6 +69,7 @@ class Store:
         content_hashes: Sequence[str],
         event_timestamps: Sequence[datetime],
         entity: Entity = Entity.ITEM,
+        imputed: Sequence[bool] | None = None,
     ) -> int:
         """Append vectors; how many.
 
@@ -81,37 +78,54 @@ class Store:
             content_hashes: Of the content that each vector was made from.
             event_timestamps: The moment from which each content is true.
             entity: Whom the vectors describe.
+            imputed: Which vectors were inferred, as their item shows no such content of its own;
+                None for none.
 
         Raises:
-            StoreError: as many hashes and timestamps as vectors are needed, the latter with a
-                time zone.
+            StoreError: as many of each as vectors are needed, timestamps with a time zone.
         """
-        lengths = {len(embeddings), len(content_hashes), len(event_timestamps)}
-        if len(lengths) > 1:
-            raise StoreError(
-                f"{len(embeddings)} vectors came with {len(content_hashes)} content hashes and "
-                f"{len(event_timestamps)} event timestamps; each vector needs one of both"
-            )
-        if any(moment.tzinfo is None for moment in event_timestamps):
-            raise StoreError("an event timestamp has no time zone; give it one, such as UTC")
+        imputed = [False] * len(embeddings) if imputed is None else imputed
+        vector_rows.check(embeddings, content_hashes, event_timestamps, imputed)
         view = vector_view(embeddings.space, entity=entity)
         parts.define(self.root, view)
         spaces.add(self.root, embeddings.space, entity=entity)
-        batches = _vector_batches(embeddings, content_hashes, event_timestamps, view.schema)
+        batches = vector_rows.batches(
+            embeddings, content_hashes, event_timestamps, imputed=imputed, schema=view.schema
+        )
         return parts.append(self.root, view, batches)
+
+    def known(self, space: Space, *, entity: Entity = Entity.ITEM) -> Iterator[tuple[str, Known]]:
+        """What is known of each id, ordered by id; of those that were taken away as well.
+
+        Nothing for a space that was never written. Streamed: a million ids cost no more memory
+        than DuckDB's own limit.
+        """
+        if (entity, space.space_id) not in self.spaces():
+            return iter(())
+        return stream_known(self.root, vector_view(space, entity=entity))
 
     def content_hashes(self, space: Space, *, entity: Entity = Entity.ITEM) -> dict[str, str]:
         """The hash of the content that each id's latest vector was made from."""
-        view = vector_view(space, entity=entity)
+        return {
+            row_id: known.content_hash
+            for row_id, known in self.known(space, entity=entity)
+            if known.content_hash != DELETED
+        }
+
+    def imputed(self, space: Space, *, entity: Entity = Entity.ITEM) -> set[str]:
+        """The ids whose latest vector was inferred rather than made from content of their own."""
         if (entity, space.space_id) not in self.spaces():
-            return {}
-        rows = parts.latest(self.root, view, columns=[view.key, "content_hash"])
-        return dict(zip(rows[0].to_pylist(), rows[1].to_pylist(), strict=True))
+            return set()
+        view = vector_view(space, entity=entity)
+        rows = parts.stream_latest(self.root, view, columns=[view.key, "imputed"])
+        return {row_id for batch in rows for row_id in batch[0].filter(batch[1]).to_pylist()}
 
     def read(
         self, space: Space, *, entity: Entity = Entity.ITEM, as_of: datetime | None = None
     ) -> Embeddings:
         """Each id's latest vector, as of a moment (included), ordered by id.
+
+        Items that were taken away by then are left out.
 
         Raises:
             StoreError: no vector of the space was ever written; the message names those known.
@@ -125,27 +139,56 @@ class Store:
             )
         view = vector_view(space, entity=entity)
         rows = parts.latest(self.root, view, columns=[view.key, "vector"], until=as_of)
-        vectors_ND = _to_matrix(rows["vector"], space.dim)
+        vectors_ND = vector_rows.to_matrix(rows["vector"], space.dim)
         return Embeddings(space=space, item_ids=rows[view.key].to_pylist(), vectors_ND=vectors_ND)
 
     def write_profiles(self, items: Iterable[Item]) -> int:
         """Append the profiles that are new or changed; how many.
 
-        A change whose catalog states no later time than before is true from now on.
+        A change whose catalog states no later time than before is true from now on. Items that
+        are not given keep their profiles: see `delete`.
+
+        Args:
+            items: Ordered by id, each once.
+
+        Raises:
+            ValueError: the items are out of order.
         """
-        view = profile_view()
-        rows = parts.latest(self.root, view, columns=["item_id", "content_hash", "event_timestamp"])
-        known = {row["item_id"]: row for row in rows.to_pylist()}
-        return parts.append(self.root, view, _profile_batches(items, known, view.schema))
+        return parts.append(self.root, profile_view(), profiles.changed(self.root, items))
 
     def profiles(self) -> dict[str, Profile]:
         """Every item's latest profile, by id."""
-        columns = ["item_id", "title", "description", "category", "attributes"]
-        rows = parts.latest(self.root, profile_view(), columns=columns).to_pylist()
-        return {
-            row["item_id"]: Profile(**row | {"attributes": json.loads(row["attributes"])})
-            for row in rows
-        }
+        return {profile.item_id: profile for profile in profiles.read(self.root)}
+
+    def profile_ids(self) -> Iterator[str]:
+        """The ids of the items that have a profile and were not taken away, in order."""
+        view = profile_view()
+        for batch in parts.stream_latest(self.root, view, columns=[view.key]):
+            yield from batch[0].to_pylist()
+
+    def delete(self, item_ids: Iterable[str], *, at: datetime) -> int:
+        """Take items away from a moment on; how many of them there were.
+
+        What was known of them before stays known as of then. Their profiles and vectors of every
+        space get tombstones, which the next materialization brings online; an item that is written
+        again later comes back. Vectors and histories of users stay.
+
+        Args:
+            item_ids: Unknown ones, and those that are gone already, are passed over.
+            at: With a time zone.
+        """
+        return len(tombstones.bury(self.root, self._views(Entity.ITEM), item_ids, at=at))
+
+    def write_probes(self, space: Space, found: Probes) -> None:
+        """Keep what a space's encoder makes of the probe items; earlier ones are replaced."""
+        probes.write(self.root, space, found)
+
+    def probes(self, space: Space) -> Probes | None:
+        """What a space's encoder made of the probe items; None where none were kept."""
+        return probes.read(self.root, space)
+
+    def _views(self, entity: Entity) -> list[View]:
+        return [view for view in all_views(self.spaces()) if view.entity is entity]
 
     def write_history(self, interactions: pa.Table) -> int:
         """Append the history rows that are new or changed; how many.
@@ -171,110 +214,70 @@ class Store:
         found = self.feature_store.histories(pairs)
         return [found.get(pair, ()) for pair in pairs]
 
-    def write_rejects(self, rejects: Iterable[Reject]) -> int:
+    def write_rejects(self, found: Iterable[Reject]) -> int:
         """Append rows that were set aside; how many."""
-        now = datetime.now(UTC)
-        rows = [
-            {"source": one.source, "key": one.key, "reason": one.reason, "created": now}
-            for one in rejects
-        ]
-        batches = pa.Table.from_pylist(rows, schema=REJECT_SCHEMA).to_batches()
-        return parts.write_part(parts.new_path(self.root / "rejects"), REJECT_SCHEMA, batches)
+        return rejects.write(self.root, found)
 
     def rejects(self) -> list[Reject]:
         """The last reason for each row that was ever set aside, by source and key."""
-        files = [str(path) for path in sorted((self.root / "rejects").glob("*.parquet"))]
-        if not files:
-            return []
-        with parts.connect() as connection:
-            rows = connection.execute(
-                "SELECT source, key, arg_max(reason, created) FROM read_parquet($files) "
-                "GROUP BY source, key ORDER BY source, key",
-                {"files": files},
-            ).fetchall()
-        return [Reject(source=source, key=key, reason=reason) for source, key, reason in rows]
+        return rejects.read(self.root)
 
-    def apply(self) -> list[str]:
-        """Define in Feast what this store holds; the views' names."""
-        return self.feature_store.apply(self.spaces())
+    def apply(self, *, releases: Mapping[str, Sequence[Space]] | None = None) -> list[str]:
+        """Define in Feast what this store holds; the views' names.
 
-    def materialize(self, until: datetime, *, is_full: bool = False) -> dict[str, int]:
-        """Bring each id's latest row not after `until` online; the rows written, by view.
-
-        Only what was appended since the last run is written, unless `is_full`.
+        Args:
+            releases: The spaces that each published release reads, by the release's name; each
+                gets a feature service `rerank_<name>`, and those of other releases are taken
+                away. None leaves the releases as they are.
 
         Raises:
-            StoreError: a view was not applied, or its rows did not all arrive.
+            StoreError: a release reads a space that the store does not hold.
         """
+        known = self.spaces()
+        if releases is not None:
+            ids = {space_id for _, space_id in known}
+            for name, read in releases.items():
+                if absent := sorted({space.space_id for space in read} - ids):
+                    raise StoreError(
+                        f"release {name} reads {', '.join(absent)}, of which the store holds "
+                        f"nothing; embed them again, or leave the release out"
+                    )
+            named = {name: [space.space_id for space in read] for name, read in releases.items()}
+            release_file.replace(self.root, named)
+        return self.feature_store.apply(known, release_file.read(self.root))
+
+    def materialize(
+        self,
+        until: datetime,
+        *,
+        is_full: bool = False,
+        views: Collection[str] | None = None,
+        on_progress: Progress | None = None,
+    ) -> dict[str, int]:
+        """Bring each id's latest row not after `until` online; the rows written, by view.
+
+        Only what was appended since the last run is written, unless `is_full`. Every row written
+        is read back and compared, and a sample of the others.
+
+        Args:
+            until: Rows of a later moment wait for a later run.
+            is_full: Write and count every row, whatever was written before.
+            views: These views only, so that several processes may bring one each; None for all.
+            on_progress: Called with the view's name, how many of its new rows are online, and how
+                many there are.
+
+        Raises:
+            StoreError: a view is unknown or was not applied, its rows did not all arrive, or rows
+                that were brought earlier are gone or changed.
+        """
+        known = {view.name: view for view in all_views(self.spaces())}
+        if absent := sorted(set(views or ()) - known.keys()):
+            raise StoreError(f"no view {', '.join(absent)} in this store, only {', '.join(known)}")
         return materialize(
             self.root,
-            all_views(self.spaces()),
+            [view for name, view in known.items() if views is None or name in views],
             self.feature_store,
             until=until,
             is_full=is_full,
+            on_progress=on_progress,
         )
-
-
-def _vector_batches(
-    embeddings: Embeddings,
-    content_hashes: Sequence[str],
-    event_timestamps: Sequence[datetime],
-    schema: pa.Schema,
-) -> Iterator[pa.RecordBatch]:
-    now = datetime.now(UTC)
-    for start in range(0, len(embeddings), ROWS_PER_BATCH):
-        rows = slice(start, start + ROWS_PER_BATCH)
-        vectors_ND = np.ascontiguousarray(embeddings.vectors_ND[rows])
-        num_rows = len(vectors_ND)
-        ends = np.arange(num_rows + 1, dtype=np.int32) * embeddings.space.dim
-        columns = [
-            pa.array(embeddings.item_ids[rows], pa.string()),
-            pa.array(event_timestamps[rows], INSTANT),
-            pa.array([now] * num_rows, INSTANT),
-            pa.array(content_hashes[rows], pa.string()),
-            pa.ListArray.from_arrays(ends, pa.array(vectors_ND.reshape(-1))),
-            pa.array([embeddings.space.space_id] * num_rows, pa.string()),
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _to_matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
-    # Chunk by chunk: one Arrow list column ends at 2^31 floats.
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    flat = np.concatenate([np.zeros(0, np.float32), *chunks])
-    return flat.reshape(len(column), dim)
-
-
-def _profile_batches(
-    items: Iterable[Item], known: dict[str, dict[str, object]], schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    now = datetime.now(UTC)
-    left = iter(items)
-    while batch := list(islice(left, ROWS_PER_BATCH)):
-        rows = []
-        for item in batch:
-            row = _profile_row(item, now)
-            before = known.get(item.item_id)
-            if before is not None:
-                if before["content_hash"] == row["content_hash"]:
-                    continue
-                if item.content_time <= before["event_timestamp"]:  # type: ignore[operator]
-                    row["event_timestamp"] = now
-            known[item.item_id] = row
-            rows.append(row)
-        yield from pa.Table.from_pylist(rows, schema=schema).to_batches()
-
-
-def _profile_row(item: Item, now: datetime) -> dict[str, object]:
-    content = {
-        "title": item.title,
-        "description": item.description,
-        "category": item.category,
-        "attributes": json.dumps(dict(item.attributes), sort_keys=True, ensure_ascii=False),
-    }
-    return content | {
-        "item_id": item.item_id,
-        "event_timestamp": item.content_time,
-        "created": now,
-        "content_hash": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
-    }

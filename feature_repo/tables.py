@@ -2,15 +2,36 @@
 
 Everything that is not Feast itself learns of the views here, so that nothing else has to import
 the definitions (Feast imports them under another name, and a second copy conflicts).
-Timestamps are microseconds in UTC: DuckDB and Feast disagree about nanoseconds.
+Timestamps are microseconds in UTC: DuckDB and Feast disagree about nanoseconds. A row whose
+content hash is `DELETED` is a tombstone: its features are null, and its event timestamp is the
+moment from which the id is gone.
 """
 
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from embedders.known import DELETED
 from embedders.vectors import Space
 from feature_repo.base import Entity, Spaces
+
+__all__ = [
+    "CREATED",
+    "DELETED",
+    "EVENT_TIME",
+    "HISTORY_COLUMNS",
+    "INSTANT",
+    "ITEM_PROFILE",
+    "PROFILE_COLUMNS",
+    "REJECT_SCHEMA",
+    "SERVICE",
+    "USER_HISTORY",
+    "View",
+    "all_views",
+    "history_view",
+    "profile_view",
+    "vector_view",
+]
 
 ITEM_PROFILE = "item_profile"
 USER_HISTORY = "user_history"
@@ -57,7 +78,11 @@ class View:
 
 def vector_view(space: Space, *, entity: Entity = Entity.ITEM) -> View:
     """The view of one space's vectors; two spaces never share one."""
-    columns = {"vector": pa.list_(pa.float32()), "space_id": pa.string()}
+    columns = {
+        "vector": pa.list_(pa.float32()),
+        "space_id": pa.string(),
+        "imputed": pa.bool_(),  # inferred, as the item shows no such content of its own
+    }
     return _view(
         name=f"{entity}_{space.space_id}",
         entity=entity,
