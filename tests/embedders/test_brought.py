@@ -1,5 +1,7 @@
 """Vectors that the user brings: looked up, centered, scaled, and refused row by row."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embedders import brought
 from embedders.base import BadContent
-from embedders.brought import BroughtEmbedder
+from embedders.brought import READ_ROWS, BroughtEmbedder
 from embedders.items import Item, Modality
 from tests.embedders.contract import EmbedderContract, Make, World
 
@@ -195,16 +198,44 @@ def test_values_too_large_to_be_squared_still_have_a_direction(path: Path) -> No
     np.testing.assert_allclose(embeddings.vectors_ND, [[0.6, 0.8]], rtol=1e-6)
 
 
-def test_the_space_names_the_file_and_all_that_was_done(path: Path, tmp_path: Path) -> None:
+def test_a_file_may_grow_and_change_within_its_space(path: Path, tmp_path: Path) -> None:
     first = embedder_of(write(path, ROWS)).space
-    again = embedder_of(write(tmp_path / "copy.parquet", ROWS)).space
     other = embedder_of(write(tmp_path / "other.parquet", ROWS[:2])).space
 
-    assert (first.modality, first.encoder, len(first.revision)) == (Modality.AUDIO, "ears", 12)
+    assert (first.modality, first.encoder, first.revision) == (Modality.AUDIO, "ears", "1")
+    assert first == other
+
+
+def test_the_revision_tells_the_encoders_apart_that_made_the_file(path: Path) -> None:
+    write(path, ROWS)
+
+    spaces = [embedder_of(path, revision=each).space for each in ("2023", "2024")]
+
+    assert [space.revision for space in spaces] == ["2023", "2024"]
+    assert spaces[0].space_id != spaces[1].space_id
+
+
+@pytest.mark.parametrize("option", ["center", "scale"])
+def test_where_every_vector_depends_on_all_rows_another_file_is_another_space(
+    path: Path, tmp_path: Path, option: str
+) -> None:
+    first = embedder_of(write(path, ROWS), **{option: True}).space
+    again = embedder_of(write(tmp_path / "copy.parquet", ROWS), **{option: True}).space
+    other = embedder_of(write(tmp_path / "other.parquet", ROWS[:2]), **{option: True}).space
+    named = embedder_of(path, revision="2024", **{option: True}).space
+
     assert first == again
+    assert len(first.revision) == 12
     assert first.revision != other.revision
+    assert named.revision == f"2024-{first.revision}"
+
+
+def test_the_space_names_all_that_was_done(path: Path) -> None:
+    write(path, ROWS)
     options = [{}, {"center": True}, {"scale": True}, {"center": True, "scale": True}]
-    assert len({embedder_of(path, **each).space.space_id for each in options}) == 4
+    options += [{"is_normalized": False}]
+
+    assert len({embedder_of(path, **each).space.space_id for each in options}) == 5
 
 
 def test_a_fingerprint_follows_the_values_of_its_own_row(path: Path, tmp_path: Path) -> None:
@@ -233,12 +264,103 @@ def test_a_file_that_is_not_as_expected_is_refused(path: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="item_id and vector"):
         embedder_of(path)
     pq.write_table(pa.table({"item_id": ["a"], "vector": ["text"]}), path)
-    with pytest.raises(ValueError, match="a list of numbers"):
-        embedder_of(path)
+    for options in ({}, {"dim": 1}):
+        with pytest.raises(ValueError, match="a list of numbers"):
+            embedder_of(path, **options)
     with pytest.raises(ValueError, match=r"no vector of 5 finite values; its lengths are \[2\]"):
         embedder_of(write(path, ROWS), dim=5)
     with pytest.raises(ValueError, match="has no vectors"):
         embedder_of(write(path, [("a", None)]))
+
+
+def long_rows(num_rows: int) -> list[tuple[Any, Any]]:
+    """More rows than are read at once, of known faults: every 7th is short, two are repeated."""
+    generator = np.random.default_rng(2)
+    rows: list[tuple[Any, Any]] = [
+        (f"item-{n}", generator.normal(n, 1, 2 if n % 7 == 0 else 3).tolist())
+        for n in range(num_rows)
+    ]
+    return [*rows, ("item-1", [0.0, 0.0, 1.0]), (f"item-{num_rows - 1}", [0.0, 0.0, 1.0])]
+
+
+def test_a_file_longer_than_what_is_read_at_once_is_one_file(path: Path) -> None:
+    num_rows = 2 * READ_ROWS + 70  # whose last row is of the usual length
+    rows = long_rows(num_rows)
+    embedder = embedder_of(write(path, rows), center=True, scale=True, is_normalized=False)
+    good = {i: vector for i, vector in rows if len(vector) == 3}
+    del good["item-1"], good[f"item-{num_rows - 1}"]
+
+    embeddings, rejects = embedder.embed([item(f"item-{n}") for n in range(num_rows)])
+
+    assert embeddings.item_ids == list(good)
+    assert len(rejects) == num_rows - len(good)
+    matrix = np.array(list(good.values()), dtype=np.float32).astype(np.float64)
+    low, middle, high = np.quantile(matrix, [0.25, 0.5, 0.75], axis=0)
+    scaled = np.clip((matrix - middle) / ((high - low) / 1.349), -3, 3)
+    np.testing.assert_allclose(embeddings.vectors_ND, scaled - scaled.mean(axis=0), atol=1e-6)
+
+
+def test_a_file_that_begins_with_a_rare_length_is_read_by_its_most_frequent_one(
+    path: Path,
+) -> None:
+    embedder = embedder_of(write(path, [("odd", [1.0, 2.0, 3.0]), *ROWS]))
+
+    assert embedder.space.dim == 2
+    assert embedder.embed([item("a"), item("odd")])[0].item_ids == ["a"]
+
+
+def test_a_large_file_is_scaled_by_a_sample_that_depends_on_no_order(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(4)
+    rows = [(f"{n}", row.tolist()) for n, row in enumerate(generator.normal(5, 2, (3000, 2)))]
+    items = [item(i) for i, _ in rows]
+    options = {"scale": True, "is_normalized": False}
+    write(path, rows, pa.list_(pa.float64()))
+    whole = embedder_of(path, **options).embed(items)[0].vectors_ND
+
+    monkeypatch.setattr(brought, "SAMPLE_VALUES", 2 * 1000)
+    sampled = embedder_of(path, **options).embed(items)[0].vectors_ND
+    backward = write(tmp_path / "backward.parquet", rows[::-1], pa.list_(pa.float64()))
+    again = embedder_of(backward, **options).embed(items)[0].vectors_ND
+
+    assert not np.array_equal(sampled, whole)
+    np.testing.assert_allclose(sampled, whole, atol=0.2)
+    np.testing.assert_array_equal(sampled, again)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from embedders.brought import READ_ROWS, BroughtEmbedder
+from embedders.items import Item, Modality
+embedder = BroughtEmbedder(Path(sys.argv[1]), modality=Modality.AUDIO, name="ears", center=True)
+assert embedder.fingerprint(Item(item_id="7", title="")) is not None
+status = Path("/proc/self/status").read_text()  # ru_maxrss would begin with the parent's
+print(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
+"""
+
+
+def test_ten_times_the_rows_do_not_take_ten_times_the_memory(
+    tmp_path: Path, repository: Path
+) -> None:
+    peaks_mb = []
+    for num_rows in (4_000, 40_000):
+        values = np.random.default_rng(0).standard_normal(num_rows * 256, dtype=np.float32)
+        vectors = pa.FixedSizeListArray.from_arrays(values, 256)
+        table = pa.table({"item_id": [str(n) for n in range(num_rows)], "vector": vectors})
+        pq.write_table(table, tmp_path / f"{num_rows}.parquet")
+        run = subprocess.run(
+            [sys.executable, "-c", PEAK, str(tmp_path / f"{num_rows}.parquet")],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks_mb.append(int(run.stdout))
+
+    # The rows themselves are 4 and 41 MB, and twice that as float64.
+    assert peaks_mb[1] - peaks_mb[0] < 40
 
 
 @pytest.mark.shared_data
