@@ -7,6 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedders.items import Interaction
 from embedders.vectors import Space
 
@@ -32,6 +35,9 @@ class Entity(StrEnum):
 
 Spaces = Mapping[tuple[Entity, str], Space]
 """Every space written, by whom it describes and its id."""
+
+Releases = Mapping[str, Sequence[str]]
+"""The space ids that each published release reads, by the release's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +70,41 @@ class FeatureStore(ABC):
     """Names the online store: whatever was written to another one is not in this one."""
 
     @abstractmethod
-    def apply(self, spaces: Spaces) -> list[str]:
-        """Define the views of these spaces, the profiles' and the histories'; the views' names."""
+    def apply(self, spaces: Spaces, releases: Releases) -> list[str]:
+        """Define the views of these spaces, the profiles' and the histories'; the views' names.
+
+        What was defined from this store before and is no longer named is taken away, the online
+        rows of such views too; those of other views stay.
+
+        Raises:
+            StoreError: no space is named although some were defined: the wrong or an empty folder.
+        """
 
     @abstractmethod
     def write_online(self, view: str, rows: "pa.Table") -> None:
-        """Put rows (one for each id) online; an id's earlier row is replaced.
+        """Put rows (one for each id) online; whatever the id's row was before is replaced.
 
         Raises:
-            StoreError: the view was not applied.
+            StoreError: the view was not applied, or the online store does not answer.
+        """
+
+    @abstractmethod
+    def push(self, view: str, rows: "pa.Table") -> None:
+        """Put rows (one for each id) online at once; no materialization puts older ones there.
+
+        Raises:
+            StoreError: the view was not applied or takes no pushes, or the online store does not
+                answer.
+        """
+
+    @abstractmethod
+    def differing(self, view: str, rows: "pa.Table") -> list[str]:
+        """The ids whose online row is absent or another than the given one, in the rows' order.
+
+        A given row whose features are all null is the same as none.
+
+        Raises:
+            StoreError: the view was not applied, or the online store does not answer.
         """
 
     @abstractmethod
@@ -81,10 +113,25 @@ class FeatureStore(ABC):
 
     @abstractmethod
     def read_online(self, view: str, ids: Sequence[str]) -> list[Mapping[str, Any] | None]:
-        """The stored value of each feature, as protobuf, in the ids' order; None where unknown.
+        """The stored value of each feature, as protobuf, in the ids' order.
+
+        None where the id is unknown, or was taken away: a row of nulls.
 
         Raises:
-            StoreError: the view was not applied.
+            StoreError: the view was not applied, or the online store does not answer.
+        """
+
+    @abstractmethod
+    def read_online_vectors(
+        self, view: str, ids: Sequence[str], *, dim: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The stored vectors in the ids' order, [N, D], and which are present, [N].
+
+        The vector of an absent id is zero; a row of nulls is as absent as no row. Safe to call
+        from several threads at once.
+
+        Raises:
+            StoreError: the view was not applied, or a stored vector has another length.
         """
 
     @abstractmethod

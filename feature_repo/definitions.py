@@ -6,13 +6,13 @@ another name, and two copies of a view conflict.
 
 from pathlib import Path
 
-from feature_repo import spaces, views
+from feature_repo import releases, spaces, views
 
 _root = Path(__file__).parent / "data"
 
 globals().update(
     {
         f"{type(found).__name__}_{found.name}": found
-        for found in views.build(_root, spaces.read(_root))
+        for found in views.build(_root, spaces.read(_root), releases.read(_root))
     }
 )

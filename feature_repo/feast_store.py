@@ -1,35 +1,41 @@
 """Rows in, Feast's online and historical features out: the contract of `base.py` on Feast.
 
-Rows go through Feast's providers, so that any online store that Feast knows will do.
+Rows go through Feast's providers, so that any online store that Feast knows will do. A connection
+that was lost is opened again: Feast itself keeps a dead one to PostgreSQL for as long as it lives.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import feast
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast.errors import FeatureViewNotFoundException
+from feast.infra.provider import Provider
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
+from numpy.typing import NDArray
 
 from embedders.items import Interaction
-from feature_repo import repo_config, views
+from feature_repo import ledger, repo_config, values, views
 from feature_repo.atomic import exclusively
-from feature_repo.base import FeatureStore, Spaces, StoreError
+from feature_repo.base import FeatureStore, Releases, Spaces, StoreError
 from feature_repo.histories import to_interactions
-from feature_repo.tables import HISTORY_COLUMNS, USER_HISTORY
+from feature_repo.online_vectors import OnlineVectors
+from feature_repo.tables import EVENT_TIME, HISTORY_COLUMNS, USER_HISTORY
 
 IDS_PER_READ = 5_000  # SQLite refuses more than 32,766 parameters
 # Each pair meets every row of its user before one is chosen, and a row holds four lists: more
 # pairs cost memory, fewer cost time, since every join reads all parts.
 PAIRS_PER_JOIN = 10_000
+
+T = TypeVar("T")
 
 
 class FeastStore(FeatureStore):
@@ -37,22 +43,50 @@ class FeastStore(FeatureStore):
 
     def __init__(self, root: Path, *, profile: Path | None = None) -> None:
         settings = repo_config.load(profile or repo_config.EMBEDDED, root=root)
+        self.online_id = repo_config.online_id(settings)
+        online = settings.get("online_store")
+        if isinstance(online, dict) and online.get("type") == "redis":
+            # Feast would pass over rows that are not later than the stored ones: content embedded
+            # again under the same moment, repaired rows, tombstones. Which row is the latest was
+            # decided from the parts, by event timestamp and creation.
+            online["skip_dedup"] = True
         self._root = root
         self._feast = feast.FeatureStore(config=RepoConfig(**settings, repo_path=root.absolute()))
         self._views: dict[str, feast.FeatureView] = {}
-        online = json.dumps([settings["project"], settings.get("online_store")], sort_keys=True)
-        self.online_id = hashlib.sha256(online.encode()).hexdigest()[:16]
+        self._online_vectors = OnlineVectors(self._feast)
 
-    def apply(self, spaces: Spaces) -> list[str]:
-        objects = views.build(self._root, spaces)
+    def apply(self, spaces: Spaces, releases: Releases) -> list[str]:
+        objects = views.build(self._root, spaces, releases)
+        names = [found.name for found in objects if isinstance(found, feast.FeatureView)]
         with self._registry_lock():
-            self._feast.apply(objects)
+            gone = views.no_longer_there(self._feast, self._root, objects)
+            self._feast.apply(objects, objects_to_delete=gone, partial=False)
+        ledger.forget(self._root, self.online_id, kept=set(names))
         self._views.clear()
-        return [found.name for found in objects if isinstance(found, feast.FeatureView)]
+        return names
 
     def write_online(self, view: str, rows: pa.Table) -> None:
         applied = self._view(view)
-        self._feast._get_provider().ingest_df(applied, rows.to_pandas())
+        data = self._to_rows(applied, rows)
+        self._online(
+            lambda provider: provider.online_write_batch(self._feast.config, applied, data, None)
+        )
+
+    def push(self, view: str, rows: pa.Table) -> None:
+        if self._view(view).stream_source is None:
+            raise StoreError(f"the view {view} takes no pushes; write it and materialize")
+        ledger.reach(self._root, self.online_id, view, until=pc.max(rows[EVENT_TIME]).as_py())
+        self.write_online(view, rows)
+
+    def differing(self, view: str, rows: pa.Table) -> list[str]:
+        applied = self._view(view)
+        expected = self._to_rows(applied, rows)
+        stored = self._read(applied, [key for key, *_ in expected])
+        return [
+            key.entity_values[0].string_val
+            for (key, wanted, *_), found in zip(expected, stored, strict=True)
+            if not values.are_equal(found, wanted)
+        ]
 
     def record(self, view: str, *, start: datetime, end: datetime) -> None:
         with self._registry_lock():
@@ -62,17 +96,14 @@ class FeastStore(FeatureStore):
 
     def read_online(self, view: str, ids: Sequence[str]) -> list[Mapping[str, Any] | None]:
         applied = self._view(view)
-        provider = self._feast._get_provider()
-        join_keys = [column.name for column in applied.entity_columns]
-        rows: list[Mapping[str, Any] | None] = []
-        for start in range(0, len(ids), IDS_PER_READ):
-            keys = [
-                EntityKey(join_keys=join_keys, entity_values=[Value(string_val=one)])
-                for one in ids[start : start + IDS_PER_READ]
-            ]
-            found = provider.online_read(self._feast.config, applied, keys)
-            rows.extend(values for _, values in found)
-        return rows
+        stored = self._read(applied, values.keys(applied.entity_columns[0].name, ids))
+        return [None if values.is_absent(row) else row for row in stored]
+
+    def read_online_vectors(
+        self, view: str, ids: Sequence[str], *, dim: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        applied = self._view(view)
+        return self._online(lambda _: self._online_vectors.read(applied, ids, dim=dim))
 
     def histories(
         self, pairs: Sequence[tuple[str, datetime]]
@@ -103,6 +134,39 @@ class FeastStore(FeatureStore):
                 user_id, moment = pairs[row.pop("pair")]
                 yield (user_id, moment), to_interactions(user_id, **row)
 
+    def _to_rows(self, view: feast.FeatureView, rows: pa.Table) -> list[values.Row]:
+        features = [field.name for field in view.features]
+        return values.rows(rows, join_key=view.entity_columns[0].name, features=features)
+
+    def _read(
+        self, view: feast.FeatureView, keys: Sequence[EntityKey]
+    ) -> list[Mapping[str, Any] | None]:
+        rows: list[Mapping[str, Any] | None] = []
+        for start in range(0, len(keys), IDS_PER_READ):
+            some = [*keys[start : start + IDS_PER_READ]]
+            found = self._online(
+                partial(_read_rows, config=self._feast.config, view=view, keys=some)
+            )
+            rows.extend(found)
+        return rows
+
+    def _online(self, work: Callable[[Provider], T]) -> T:
+        """Work on the online store; once more on a new connection where the first one failed."""
+        try:
+            return work(self._feast._get_provider())
+        except StoreError:
+            raise
+        except Exception:  # each online store's client has errors of its own
+            self._feast._provider = None
+        try:
+            return work(self._feast._get_provider())
+        except Exception as error:
+            kind = self._feast.config.online_store.type
+            raise StoreError(
+                f"the online store ({kind}) failed: {str(error).strip()}; see that it runs, then "
+                "apply the store and materialize"
+            ) from error
+
     def _registry_lock(self) -> AbstractContextManager[None]:
         """Against a second writer: a registry in a file is read, changed and written whole."""
         return exclusively(self._root / ".registry.lock")
@@ -116,3 +180,9 @@ class FeastStore(FeatureStore):
                     f"the view {name} is not defined; apply the store first"
                 ) from error
         return self._views[name]
+
+
+def _read_rows(
+    provider: Provider, *, config: RepoConfig, view: feast.FeatureView, keys: list[EntityKey]
+) -> list[Mapping[str, Any] | None]:
+    return [row for _, row in provider.online_read(config, view, keys)]

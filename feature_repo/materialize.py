@@ -1,25 +1,35 @@
-"""New parts in, online rows out, counted afterwards.
+"""New parts in, online rows out, read back afterwards.
 
 Feast's own incremental run asks which event timestamps are newer than its last run. A vector's
 event timestamp says since when its content is true, so new rows are often older than that and
 would be passed over. Here the parts that were not seen before are new, whatever their rows' times;
 the rows then go through Feast into its online store.
+
+Each view has a lock of its own, so that several processes may bring one view each. Nobody else is
+kept waiting: a push or a compaction in the middle of a run is noticed by listing the parts again,
+until nothing is new.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from embedders.items import EPOCH
-from feature_repo import parts
-from feature_repo.atomic import exclusively, replace_text
-from feature_repo.base import FeatureStore, StoreError
+from feature_repo import comparison, ledger, parts
+from feature_repo.atomic import exclusively
+from feature_repo.base import FeatureStore
 from feature_repo.tables import View
 
-LEDGER = "materialized.json"
 BATCH_SIZE = 10_000
+ROUNDS = 10  # what arrives later still waits for the next run
+
+
+class Progress(Protocol):
+    """Called while rows go online."""
+
+    def __call__(self, view: str, done: int, total: int) -> None:
+        """So many rows of a view are online, of so many that are new."""
 
 
 def materialize(
@@ -29,76 +39,108 @@ def materialize(
     *,
     until: datetime,
     is_full: bool = False,
+    on_progress: Progress | None = None,
 ) -> dict[str, int]:
     """Bring each id's latest row not after `until` online; the rows written, by view.
 
     What is online never gets older: an `until` before the last run's counts as the last run's.
+    Every row written is read back and compared. Beyond that, some of a view's rows are looked at
+    in every run, and all of them where the run is full or the view's first.
 
     Raises:
-        StoreError: a view was not applied, or its rows did not all arrive.
+        StoreError: a view was not applied, its rows did not all arrive, or rows that were brought
+            earlier are gone or changed.
     """
-    with exclusively(root / f".{LEDGER}.lock"):
-        ledger = _read_ledger(root)
-        known: dict[str, Any] = {} if is_full else ledger.get(feature_store.online_id, {})
-        counts = {}
-        for view in views:
-            seen = known.get(view.name, {"until": EPOCH.isoformat(), "parts": []})
-            reached = max(until, datetime.fromisoformat(seen["until"]))
-            new = [part for part in parts.list_parts(root, view) if part.name not in seen["parts"]]
-            counts[view.name] = _write(root, view, feature_store, new=new, until=reached)
-            _check_count(root, view, feature_store, until=reached)
-            done = [part.name for part in new if _is_done(part, reached)]
-            known[view.name] = {
-                "until": reached.isoformat(),
-                "parts": sorted([*seen["parts"], *done]),
-            }
-            ledger[feature_store.online_id] = known
-            replace_text(root / LEDGER, json.dumps(ledger, indent=1) + "\n")
+    counts = {}
+    for view in views:
+        with exclusively(root / f".{ledger.FILE}.{view.name}.lock"):
+            run = _Run(root, view, feature_store, until=until, on_progress=on_progress)
+            counts[view.name] = run.bring(is_full=is_full)
     return counts
 
 
-def _write(
-    root: Path, view: View, feature_store: FeatureStore, *, new: Sequence[Path], until: datetime
-) -> int:
-    if not new:
-        return 0
-    num_rows = 0
-    for rows in parts.latest_of_changed(
-        root, view, changed=new, until=until, batch_size=BATCH_SIZE
-    ):
-        if rows.num_rows:
-            feature_store.write_online(view.name, rows)
-            num_rows += rows.num_rows
-    if num_rows:
-        feature_store.record(view.name, start=EPOCH, end=until)
-    return num_rows
+class _Run:
+    """One view's."""
 
+    def __init__(
+        self,
+        root: Path,
+        view: View,
+        feature_store: FeatureStore,
+        *,
+        until: datetime,
+        on_progress: Progress | None,
+    ) -> None:
+        self._root = root
+        self._view = view
+        self._store = feature_store
+        self._until = until
+        self._on_progress = on_progress
+        self._doubtful: list[str] = []
 
-def _check_count(root: Path, view: View, feature_store: FeatureStore, *, until: datetime) -> None:
-    ids = parts.ids(root, view, until=until)
-    num_online = 0
-    for start in range(0, len(ids), BATCH_SIZE):
-        rows = feature_store.read_online(view.name, ids[start : start + BATCH_SIZE])
-        num_online += sum(row is not None for row in rows)
-    if num_online != len(ids):
-        raise StoreError(
-            f"{view.name}: {len(ids)} rows are kept, but {num_online} are online; "
-            "materialize again in full"
-        )
+    def bring(self, *, is_full: bool) -> int:
+        if is_full:
+            self._forget()
+        seen = set(self._known()["parts"])
+        is_first = not seen
+        finished: list[str] = []
+        num_rows = 0
+        for _ in range(ROUNDS):
+            self._until = max(self._until, datetime.fromisoformat(self._known()["until"]))
+            new = [one for one in parts.list_parts(self._root, self._view) if one.name not in seen]
+            if not new:
+                break
+            try:
+                num_rows += self._write(new)
+                finished += comparison.finished(new, until=self._until)
+            except Exception:
+                if all(part.exists() for part in new):
+                    raise
+                continue  # a compaction took parts away: there are merged ones in their place
+            seen.update(part.name for part in new)
+        self._check(is_every_row=is_first)
+        if finished:
+            self._note(finished)
+        if num_rows:
+            self._store.record(self._view.name, start=EPOCH, end=self._until)
+        return num_rows
 
+    def _write(self, new: Sequence[Path]) -> int:
+        total = comparison.count_ids(self._view, new, until=self._until)
+        done = 0
+        for rows in parts.latest_of_changed(
+            self._root, self._view, changed=new, until=self._until, batch_size=BATCH_SIZE
+        ):
+            if rows.num_rows:
+                self._store.write_online(self._view.name, rows)
+                # Looked at again in the end: a push may have come between.
+                self._doubtful += self._store.differing(self._view.name, rows)
+                done += rows.num_rows
+                if self._on_progress:
+                    self._on_progress(self._view.name, done, max(done, total))
+        return done
 
-def _is_done(part: Path, until: datetime) -> bool:
-    """Whether no row of the part waits for a later run."""
-    last = parts.last_event(part)
-    return last is None or last <= until
+    def _check(self, *, is_every_row: bool) -> None:
+        where = (self._root, self._view, self._store)
+        comparison.compare(*where, until=self._until, ids=self._doubtful)
+        if is_every_row:
+            comparison.count(*where, until=self._until)
 
+    def _known(self) -> ledger.Entry:
+        return ledger.entry(ledger.read(self._root), self._store.online_id, self._view.name)
 
-def _read_ledger(root: Path) -> dict[str, Any]:
-    path = root / LEDGER
-    if not path.exists():
-        return {}
-    try:
-        ledger: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged; delete it and materialize again") from error
-    return ledger
+    def _forget(self) -> None:
+        """First of all: a full run that is interrupted must not pass for a finished one."""
+        with ledger.changing(self._root) as held:
+            known = ledger.entry(held, self._store.online_id, self._view.name)
+            held.setdefault(self._store.online_id, {})[self._view.name] = {**known, "parts": []}
+
+    def _note(self, done: Sequence[str]) -> None:
+        with ledger.changing(self._root) as held:
+            known = ledger.entry(held, self._store.online_id, self._view.name)
+            there = {part.name for part in parts.list_parts(self._root, self._view)}
+            reached = max(self._until, datetime.fromisoformat(known["until"]))
+            held.setdefault(self._store.online_id, {})[self._view.name] = {
+                "until": reached.isoformat(),
+                "parts": sorted(there.intersection([*known["parts"], *done])),
+            }

@@ -4,6 +4,8 @@ The same file serves Feast's command line, which finds `data/` beside it, and th
 puts its root in the place of `data/`.
 """
 
+import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -14,6 +16,9 @@ import yaml
 from feature_repo.base import StoreError
 
 EMBEDDED = Path(__file__).with_name("feature_store.yaml")
+_ACCESS = re.compile(
+    r"user(name)?\b|password\b|ssl|socket_|retry|conn_type\b|m(in|ax)_|keepalives|key_ttl|skip_"
+)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -38,6 +43,22 @@ def load(profile: Path, *, root: Path) -> dict[str, Any]:
         raise StoreError(f"{profile} holds no settings; it should look like {EMBEDDED}")
     anchored: dict[str, Any] = _anchor(settings, root.absolute())
     return anchored
+
+
+def online_id(settings: dict[str, Any]) -> str:
+    """Names the online store: 16 hex digits of the project and of where the store is.
+
+    Who asks, and over which encryption, says nothing of what is stored: a new password must not
+    make a store look empty.
+    """
+    online = settings.get("online_store")
+    if isinstance(online, dict):
+        online = {key: value for key, value in online.items() if not _ACCESS.match(key)}
+        if isinstance(where := online.get("connection_string"), str):
+            kept = [part for part in where.split(",") if not _ACCESS.match(part.strip())]
+            online["connection_string"] = ",".join(kept)
+    facts = json.dumps([settings["project"], online], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def _anchor(value: Any, root: Path) -> Any:

@@ -1,9 +1,10 @@
-"""Spaces in, Feast's definitions out: entities, one view for each space, the feature service.
+"""Spaces in, Feast's definitions out: entities, one view for each space, the feature services.
 
 A view's source is its folder of parts, by absolute path: Feast accepts a relative one when it
 applies and then fails to find it from another working directory.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from feast.data_format import ParquetFormat
 from feast.types import Array, Float32, Int64, String
 
 from feature_repo import parts
-from feature_repo.base import Entity, Spaces
+from feature_repo.base import Entity, Releases, Spaces, StoreError
 from feature_repo.tables import (
     CREATED,
     EVENT_TIME,
@@ -26,6 +27,7 @@ from feature_repo.tables import (
 )
 
 OWNER = "sommelier"
+RELEASED = "rerank"  # a release's service: `rerank_<release>`
 # Longer than any catalog: content from the epoch is as true today, and Feast's first
 # incremental materialization begins this long ago.
 FOREVER = timedelta(days=36_525)
@@ -36,49 +38,137 @@ _TYPES: dict[pa.DataType, Any] = {
     pa.list_(pa.int64()): Array(Int64),
     pa.list_(pa.float32()): Array(Float32),
 }
+_ENTITIES = {
+    Entity.ITEM: "One item of the catalog, by its id there",
+    Entity.USER: "One user of the catalog's interactions, by their id there",
+}
 _DESCRIPTIONS = {
     ITEM_PROFILE: "What is shown of an item",
     USER_HISTORY: "A user's last events up to and including the event timestamp, oldest first",
 }
+_FEATURES = {
+    "vector": "The space in the view's tags says what it is comparable with",
+    "title": "As the catalog has it",
+    "description": "As the catalog has it",
+    "category": "As the catalog has it",
+    "attributes": "The catalog's further columns: a JSON object of texts",
+    "item_ids": "What was acted on; the four lists are of one length",
+    "behaviors": "What was done, such as view or purchase",
+    "times": "Microseconds since the epoch; one second for each position where no time is known",
+    "weights": "Such as a rating; NaN where there is none",
+}
 
 
-def build(root: Path, spaces: Spaces) -> list[Any]:
-    """Every Feast object of the store at `root`; views without rows are made readable."""
+def build(root: Path, spaces: Spaces, releases: Releases) -> list[Any]:
+    """Every Feast object of the store at `root`; views without rows are made readable.
+
+    A release one of whose spaces is not there any more has no feature service.
+    """
     entities = {
         entity: feast.Entity(
             name=entity,
             join_keys=[entity.join_key],
             value_type=feast.ValueType.STRING,
-            description=f"One {entity} of the catalog",
+            description=_ENTITIES[entity],
+            tags={"room": "feature_repo"},
             owner=OWNER,
         )
         for entity in Entity
     }
-    views = [_build_view(root, view, entities[view.entity]) for view in all_views(spaces)]
-    service = feast.FeatureService(
-        name=SERVICE,
-        features=list(views),
-        description="Everything that the reranker reads: vectors, profiles and histories",
-        owner=OWNER,
+    tables = all_views(spaces)
+    views = {view.name: _build_view(root, view, entities[view.entity]) for view in tables}
+    everything = _service(
+        SERVICE,
+        list(views.values()),
+        description="Everything that is kept: vectors, profiles and histories",
     )
-    return [*entities.values(), *views, service]
+    return [*entities.values(), *views.values(), everything, *_services(tables, views, releases)]
+
+
+def no_longer_there(store: feast.FeatureStore, root: Path, objects: Sequence[Any]) -> list[Any]:
+    """What the registry still holds of the store at `root` although it is not among `objects`.
+
+    Raises:
+        StoreError: every view of vectors would go: then the folder is rather the wrong one.
+    """
+    names = {(type(one), one.name) for one in objects}
+    below = f"{root.absolute() / 'parts'}/"
+    views = [
+        view
+        for view in store.list_feature_views()
+        if view.owner == OWNER
+        and (feast.FeatureView, view.name) not in names
+        and str(getattr(view.batch_source, "path", "")).startswith(below)
+    ]
+    if views and not any(view.tags.get("space_id") for view in objects if _is_view(view)):
+        raise StoreError(
+            f"{root} holds no space, but the registry knows {', '.join(v.name for v in views)} "
+            "from there: see that the right folder is mounted; if everything was dropped on "
+            "purpose, take the views away with `feast feature-views delete`"
+        )
+    services = [
+        service
+        for service in store.list_feature_services()
+        if service.owner == OWNER and (feast.FeatureService, service.name) not in names
+    ]
+    return [*services, *views, *(view.batch_source for view in views)]
+
+
+def _is_view(one: Any) -> bool:
+    return isinstance(one, feast.FeatureView)
+
+
+def _services(
+    tables: Sequence[View], views: dict[str, feast.FeatureView], releases: Releases
+) -> list[feast.FeatureService]:
+    """One for each release: its spaces' views, the profiles and the histories."""
+    known = {view.space.space_id for view in tables if view.space}
+    return [
+        _service(
+            f"{RELEASED}_{name}",
+            [views[table.name] for table in tables if _is_read(table, space_ids)],
+            description=f"Everything that release {name} reads",
+            tags={"release": name},
+        )
+        for name, space_ids in sorted(releases.items())
+        if known.issuperset(space_ids)
+    ]
+
+
+def _is_read(table: View, space_ids: Sequence[str]) -> bool:
+    return table.space is None or table.space.space_id in space_ids
+
+
+def _service(
+    name: str,
+    views: list[feast.FeatureView],
+    *,
+    description: str,
+    tags: dict[str, str] | None = None,
+) -> feast.FeatureService:
+    return feast.FeatureService(
+        name=name, features=[*views], description=description, tags=tags, owner=OWNER
+    )
 
 
 def _build_view(root: Path, view: View, entity: feast.Entity) -> feast.FeatureView:
     parts.define(root, view)
-    source = feast.FileSource(
+    rows = feast.FileSource(
         name=view.name,
         path=str(parts.folder(root, view).absolute()),
         file_format=ParquetFormat(),
         timestamp_field=EVENT_TIME,
         created_timestamp_column=CREATED,
+        description=f"The parts of {view.name}",
         owner=OWNER,
     )
+    source = rows if view.name != USER_HISTORY else _pushed(rows)
     dim = view.space.dim if view.space else 0
     fields = [
         feast.Field(
             name=name,
             dtype=_TYPES[view.schema.field(name).type],
+            description=_FEATURES[name],
             vector_length=dim if name == "vector" else 0,
         )
         for name in view.features
@@ -97,6 +187,16 @@ def _build_view(root: Path, view: View, entity: feast.Entity) -> feast.FeatureVi
     )
 
 
+def _pushed(rows: feast.FileSource) -> feast.PushSource:
+    """A source that also takes rows one by one, for what cannot wait for the night."""
+    return feast.PushSource(
+        name=f"{rows.name}_push",
+        batch_source=rows,
+        description="Histories of users who acted just now",
+        owner=OWNER,
+    )
+
+
 def _tags(view: View) -> dict[str, str]:
     if view.space is None:
         return {"entity": view.entity}
@@ -106,7 +206,7 @@ def _tags(view: View) -> dict[str, str]:
         "modality": view.space.modality or "fused",
         "encoder": view.space.encoder,
         "revision": view.space.revision,
-        "preprocessing": view.space.preprocessing,
+        "preprocessing": view.space.preprocessing or "none",
         "dim": str(view.space.dim),
         "is_normalized": str(view.space.is_normalized).lower(),
     }

@@ -88,7 +88,7 @@ def test_views_without_rows_do_no_harm(store: Store, space: Space, view: str) ->
     assert store.materialize(EPOCH) == {view: 0, "item_profile": 0, "user_history": 0}
 
 
-def test_rows_that_did_not_arrive_are_reported_with_both_counts(
+def test_rows_that_are_gone_are_reported_and_a_full_run_restores_them(
     store: Store, space: Space, view: str, write_axes: WriteAxes
 ) -> None:
     write_axes(store, {"a": 0, "b": 1, "c": 2})
@@ -97,7 +97,7 @@ def test_rows_that_did_not_arrive_are_reported_with_both_counts(
     with sqlite3.connect(store.root / "online.db") as online:
         online.execute(f'DELETE FROM "sommelier_{view}" WHERE rowid = 1')
     online.close()
-    with pytest.raises(StoreError, match=f"{view}: 3 rows are kept, but 2 are online"):
+    with pytest.raises(StoreError, match="3 rows looked at, 1 are missing online .* 'a'"):
         store.materialize(EPOCH)
     assert store.materialize(EPOCH, is_full=True)[view] == 3
     assert axes(store, space, ["a", "b", "c"]) == [0, 1, 2]

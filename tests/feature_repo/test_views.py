@@ -15,7 +15,7 @@ def found(served: Store, space: Space, tmp_path_factory: pytest.TempPathFactory)
 
     root = tmp_path_factory.mktemp("views")
     spaces = {(Entity.ITEM, space.space_id): space, (Entity.USER, space.space_id): space}
-    return {each.name: each for each in views.build(root, spaces)}
+    return {each.name: each for each in views.build(root, spaces, {})}
 
 
 def test_there_is_a_view_for_each_space_and_one_service_of_all(
