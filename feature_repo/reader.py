@@ -1,11 +1,21 @@
 """Ids in, what is online out: vectors, profiles and histories, from a cache filled by Feast.
 
+Vectors lie in dense tables (`vector_cache`), profiles and histories as the objects they are
+(`row_cache`). Both are bounded in bytes, and hold absence too: a row of nulls, as a deletion leaves
+it, is absent.
+
+What is held stays until `refresh` names another generation, until it is forgotten or cleared, or
+until others need the room. Only histories also grow old, since events are pushed at any time.
+
 Shape legend: N ids, D dimensions.
 """
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -14,12 +24,25 @@ from numpy.typing import NDArray
 
 from embedders.items import Interaction
 from embedders.vectors import Space
-from feature_repo.base import Entity, Profile, StoreError
+from feature_repo.base import Entity, Profile
 from feature_repo.histories import to_interactions
+from feature_repo.row_cache import MISSING, RowCache
 from feature_repo.store import Store
 from feature_repo.tables import ITEM_PROFILE, USER_HISTORY, vector_view
+from feature_repo.vector_cache import VectorCache
 
-CACHED_ROWS = 200_000  # of 384 dimensions: some 350 MB
+CACHED_BYTES = 512 * 2**20
+HISTORY_AGE_S = 0.5  # a pushed event is seen within a second, with half of it for the push
+# Of the bytes: items' vectors, users' vectors, and what is left for profiles and histories. Each
+# has its own, so that none can starve another.
+ITEM_SHARE, USER_SHARE = 0.65, 0.15
+IDS_PER_STEP = 4096  # the lock is held for so many at a time
+
+Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Vectors in the ids' order, [N, D], zero where absent, and which are present, [N]."""
+
+ROW_BYTES = 600  # an object of several fields, its key and its place
+EVENT_BYTES = 320  # an interaction with an id, a behavior and a time of its own
 
 Decode = Callable[[str, Mapping[str, Any]], Any]
 
@@ -27,43 +50,87 @@ Decode = Callable[[str, Mapping[str, Any]], Any]
 class OnlineReader:
     """Reads the online store; safe to share between threads.
 
-    Rows stay in the cache, the absence of a row too, until `clear` or until newer ones need the
-    room: call `clear` after a materialization.
+    The lock is held while the cache is looked at, never while the online store is asked: two
+    threads that miss the same id may both read it.
     """
 
-    def __init__(self, store: Store, *, cached_rows: int = CACHED_ROWS) -> None:
-        self._feature_store = store.feature_store
-        self._cached_rows = cached_rows
-        self._cache: OrderedDict[tuple[str, str], Any] = OrderedDict()
-        self._lock = Lock()
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cached_bytes: int = CACHED_BYTES,
+        history_age_s: float = HISTORY_AGE_S,
+    ) -> None:
+        """A reader with an empty cache.
 
-    def vectors(
-        self, space: Space, ids: Sequence[str], *, entity: Entity = Entity.ITEM
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        Args:
+            store: Whose online store is read.
+            cached_bytes: What the cache may hold at most, ids and the tables' own size included.
+            history_age_s: How old a history may be before it is read again.
+
+        Raises:
+            ValueError: a negative size or age.
+        """
+        if cached_bytes < 0 or history_age_s < 0:
+            raise ValueError(
+                "cached_bytes and history_age_s must not be negative, "
+                f"got {cached_bytes} and {history_age_s}"
+            )
+        self._feature_store = store.feature_store
+        self._history_age_s = history_age_s
+        vector_bytes = {
+            Entity.ITEM: int(cached_bytes * ITEM_SHARE),
+            Entity.USER: int(cached_bytes * USER_SHARE),
+        }
+        self._vectors = {
+            entity: VectorCache(max_bytes=size) for entity, size in vector_bytes.items()
+        }
+        self._rows = RowCache(max_bytes=cached_bytes - sum(vector_bytes.values()))
+        self._lock = Lock()
+        self._num_drops = 0
+        self._generation: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """What the cache holds now."""
+        with self._lock:
+            return self._rows.num_bytes + sum(one.num_bytes for one in self._vectors.values())
+
+    def vectors(self, space: Space, ids: Sequence[str], *, entity: Entity = Entity.ITEM) -> Vectors:
         """The vectors in the ids' order, [N, D], and which are present, [N].
 
         The vector of an absent id is zero.
 
         Raises:
-            StoreError: the space was not applied, or a stored vector has another length.
+            StoreError: the space was not applied, a stored vector has another length, or the
+                online store does not answer.
         """
+        return self.vectors_of([space], ids, entity=entity)[space.space_id]
 
-        def decode(row_id: str, values: Mapping[str, Any]) -> NDArray[np.float32]:
-            return _to_vector(values["vector"], space, row_id)
-
-        rows = self._read(vector_view(space, entity=entity).name, ids, decode)
-        vectors_ND = np.zeros((len(ids), space.dim), dtype=np.float32)
-        is_present_N = np.zeros(len(ids), dtype=np.bool_)
-        for n, row in enumerate(rows):
-            if row is not None:
-                vectors_ND[n] = row
-                is_present_N[n] = True
-        return vectors_ND, is_present_N
+    def vectors_of(
+        self, spaces: Sequence[Space], ids: Sequence[str], *, entity: Entity = Entity.ITEM
+    ) -> dict[str, Vectors]:
+        """`vectors` of several spaces by space id; the ids are looked up once for all of them."""
+        found = {
+            space: (
+                np.empty((len(ids), space.dim), dtype=np.float32),
+                np.zeros(len(ids), dtype=np.bool_),
+            )
+            for space in spaces
+        }
+        for start in range(0, len(ids), IDS_PER_STEP):
+            rows = slice(start, start + IDS_PER_STEP)
+            part = {
+                space: (vectors[rows], there[rows]) for space, (vectors, there) in found.items()
+            }
+            self._fill(part, ids[rows], entity)
+        return {space.space_id: vectors for space, vectors in found.items()}
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
         """The user's last events, oldest first; None for a user the store does not know."""
+        since = time.monotonic() - self._history_age_s
         rows: list[tuple[Interaction, ...] | None] = self._read(
-            USER_HISTORY, [user_id], _to_history
+            USER_HISTORY, [user_id], _to_history, since=since
         )
         return rows[0]
 
@@ -71,38 +138,103 @@ class OnlineReader:
         """The items' profiles in the ids' order; None for an item the store does not know."""
         return self._read(ITEM_PROFILE, ids, _to_profile)
 
+    def refresh(self, generation: str) -> bool:
+        """Drop what may have changed if the generation is not the one last named; whether it was.
+
+        Publishing follows a materialization, so with another generation anything may be new.
+        """
+        with self._lock:
+            if generation == self._generation:
+                return False
+            self._generation = generation
+            self._drop()
+            return True
+
     def clear(self) -> None:
         """Forget every row, so that the next read sees what was materialized since."""
         with self._lock:
-            self._cache.clear()
+            self._drop()
 
-    def _read(self, view: str, ids: Sequence[str], decode: Decode) -> list[Any]:
+    def forget(self, ids: Iterable[str], *, entity: Entity = Entity.ITEM) -> None:
+        """Forget these items (users), so that their next read sees what was pushed since."""
+        given = list(ids)
         with self._lock:
-            rows: dict[str, Any] = {}
-            for row_id in ids:
-                if (view, row_id) in self._cache:
-                    self._cache.move_to_end((view, row_id))
-                    rows[row_id] = self._cache[view, row_id]
-            missing = list(dict.fromkeys(row_id for row_id in ids if row_id not in rows))
-            stored = self._feature_store.read_online(view, missing)
-            for row_id, values in zip(missing, stored, strict=True):
-                row = None if values is None else decode(row_id, values)
-                rows[row_id] = self._cache[view, row_id] = row
-            while len(self._cache) > self._cached_rows:
-                self._cache.popitem(last=False)
-        return [rows[row_id] for row_id in ids]
+            self._num_drops += 1
+            self._vectors[entity].forget(given)
+            view = ITEM_PROFILE if entity is Entity.ITEM else USER_HISTORY
+            for one in given:
+                self._rows.forget((view, one))
 
+    def _drop(self) -> None:
+        self._num_drops += 1
+        self._rows.clear()
+        for table in self._vectors.values():
+            table.clear()
 
-def _to_vector(value: Any, space: Space, row_id: str) -> NDArray[np.float32]:
-    if len(value.float_list_val.val) != space.dim:
-        raise StoreError(
-            f"{space.space_id}: the online vector of {row_id!r} has "
-            f"{len(value.float_list_val.val)} dimensions instead of {space.dim}; "
-            "materialize again in full"
+    def _fill(self, part: Mapping[Space, Vectors], ids: Sequence[str], entity: Entity) -> None:
+        """Write the vectors of some ids into the arrays given for each space."""
+        table = self._vectors[entity]
+        unknown = {}
+        with self._lock:
+            num_drops = self._num_drops
+            rows_N = table.look_up(ids)
+            for space, (vectors_ND, is_present_N) in part.items():
+                places = table.take(
+                    _name(space, entity), rows_N, vectors_ND=vectors_ND, is_present_N=is_present_N
+                )
+                if len(places):
+                    unknown[space] = places
+        for space, places in unknown.items():
+            vectors_ND, is_present_N = part[space]
+            missing = [ids[place] for place in places]
+            vectors_ND[places], is_present_N[places] = self._fetch(
+                space, missing, entity=entity, num_drops=num_drops
+            )
+
+    def _fetch(
+        self, space: Space, ids: Sequence[str], *, entity: Entity, num_drops: int
+    ) -> Vectors:
+        """Vectors from the online store; held unless something was dropped since."""
+        view = _name(space, entity)
+        place_of = {one: place for place, one in enumerate(dict.fromkeys(ids))}
+        distinct = list(place_of)
+        vectors_ND, is_present_N = self._feature_store.read_online_vectors(
+            view, distinct, dim=space.dim
         )
-    # The packed floats end the message: three times faster than one Python float after another.
-    packed = value.float_list_val.SerializeToString()[-4 * space.dim :]
-    return np.frombuffer(packed, dtype="<f4")
+        with self._lock:
+            if num_drops == self._num_drops:
+                self._vectors[entity].put(
+                    view, distinct, vectors_ND=vectors_ND, is_present_N=is_present_N
+                )
+        if len(distinct) == len(ids):
+            return vectors_ND, is_present_N
+        places = [place_of[one] for one in ids]
+        return vectors_ND[places], is_present_N[places]
+
+    def _read(
+        self, view: str, ids: Sequence[str], decode: Decode, *, since: float = -math.inf
+    ) -> list[Any]:
+        """Objects in the ids' order, read again where they were read before `since`."""
+        with self._lock:
+            num_drops = self._num_drops
+            rows = {one: self._rows.get((view, one), since=since) for one in ids}
+        missing = [one for one, row in rows.items() if row is MISSING]
+        if missing:
+            now = time.monotonic()
+            stored = self._feature_store.read_online(view, missing)
+            for one, values in zip(missing, stored, strict=True):
+                rows[one] = None if values is None else decode(one, values)
+            with self._lock:
+                if num_drops == self._num_drops:
+                    for one in missing:
+                        row = rows[one]
+                        self._rows.put((view, one), row, num_bytes=_num_bytes(one, row), now=now)
+        return [rows[one] for one in ids]
+
+
+@lru_cache(maxsize=1024)
+def _name(space: Space, entity: Entity) -> str:
+    return vector_view(space, entity=entity).name
 
 
 def _to_history(user_id: str, values: Mapping[str, Any]) -> tuple[Interaction, ...]:
@@ -127,3 +259,14 @@ def _to_profile(item_id: str, values: Mapping[str, Any]) -> Profile:
         category=texts["category"],
         attributes=json.loads(texts["attributes"] or "{}"),
     )
+
+
+def _num_bytes(one: str, row: Any) -> int:
+    """Roughly what an object and its place in the cache take up."""
+    size = ROW_BYTES + sys.getsizeof(one)
+    if isinstance(row, Profile):
+        texts = [row.title, row.description or "", row.category or "", *row.attributes]
+        size += sum(map(sys.getsizeof, [*texts, *row.attributes.values()]))
+    elif row is not None:
+        size += EVENT_BYTES * len(row)
+    return size

@@ -1,10 +1,12 @@
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from embedders.items import EPOCH, Interaction, Modality
@@ -14,6 +16,46 @@ from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 
 DAY = timedelta(days=1)
+
+
+class Changing:
+    """A store whose online vectors of six items all point along one axis, now this, now that."""
+
+    def __init__(self, store: Store, space: Space) -> None:
+        self.store, self.space = store, space
+
+    def turn(self, axis: int) -> None:
+        """Point all of them along the axis, at once."""
+        from feast.protos.feast.types.Value_pb2 import FloatList, Value
+
+        vector = np.eye(self.space.dim)[axis].tolist()
+        value = Value(float_list_val=FloatList(val=vector)).SerializeToString()
+        with self._online() as online:
+            online.execute(f'UPDATE "sommelier_item_{self.space.space_id}" SET value = ?', [value])
+
+    def seen_by(self, reader: OnlineReader, one: str = "a") -> int:
+        """The axis that a reader says the item's vector points along."""
+        return int(reader.vectors(self.space, [one])[0].argmax())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else may read the online store meanwhile; they wait."""
+        with self._online() as online:
+            online.execute("BEGIN EXCLUSIVE")
+            yield
+
+    @contextmanager
+    def _online(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.store.root / "online.db", timeout=60)) as online, online:
+            yield online
+
+
+@pytest.fixture
+def changing(store: Store, space: Space, write_axes: Callable[..., int]) -> Changing:
+    write_axes(store, dict.fromkeys("abcdef", 0))
+    store.apply()
+    store.materialize(EPOCH)
+    return Changing(store, space)
 
 
 def test_vectors_come_in_the_order_asked_with_zeros_for_the_absent(
@@ -94,27 +136,162 @@ def test_rows_are_remembered_until_cleared(
     assert is_present_N.all()
 
 
-def test_a_cache_smaller_than_a_request_still_answers_it(served: Store, space: Space) -> None:
-    reader = OnlineReader(served, cached_rows=1)
+def test_several_spaces_are_read_at_once_each_as_it_is_alone(
+    store: Store, space: Space, write_axes: Callable[..., int]
+) -> None:
+    other = Space(modality=Modality.AUDIO, encoder="toy", revision="1", dim=2)
+    write_axes(store, {"a": 0, "b": 1})
+    store.write(
+        Embeddings(space=other, item_ids=["b"], vectors_ND=np.array([[0, 1]], dtype=np.float32)),
+        content_hashes=["b"],
+        event_timestamps=[EPOCH],
+    )
+    store.apply()
+    store.materialize(EPOCH)
+    reader, ids = OnlineReader(store), ["b", "a", "nothing", "b"]
+    for _ in range(2):
+        found = reader.vectors_of([other, space], ids)
+        assert set(found) == {space.space_id, other.space_id}
+        assert found[space.space_id][0].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
+        assert found[space.space_id][1].tolist() == [True, True, False, True]
+        assert found[other.space_id][0].tolist() == [[0, 1], [0, 0], [0, 0], [0, 1]]
+        assert found[other.space_id][1].tolist() == [True, False, False, True]
+
+
+def test_a_cache_without_room_still_answers(served: Store, space: Space) -> None:
+    reader = OnlineReader(served, cached_bytes=0)
     for _ in range(2):
         assert reader.vectors(space, ["item-0", "item-1", "item-2"])[1].all()
-    assert len(reader._cache) == 1
+        assert reader.history("ann") is not None
+    assert reader.num_bytes == 0
 
 
-def test_threads_share_a_reader(served: Store, space: Space) -> None:
-    reader = OnlineReader(served, cached_rows=2)
-    answers: list[list[list[float]]] = []
+def test_answers_do_not_depend_on_the_room(store: Store) -> None:
+    space = Space(modality=Modality.TEXT, encoder="random", revision="1", dim=8)
+    ids = [f"i{n:03d}" for n in range(300)]
+    vectors_ND = normalize(np.random.default_rng(0).standard_normal((300, 8)))
+    store.write(
+        Embeddings(space=space, item_ids=ids, vectors_ND=vectors_ND),
+        content_hashes=ids,
+        event_timestamps=[EPOCH] * 300,
+    )
+    store.apply()
+    store.materialize(EPOCH)
+    reader, random = OnlineReader(store, cached_bytes=20_000), np.random.default_rng(1)
+    for _ in range(100):
+        rows = random.integers(0, 320, size=50)  # the last twenty are nobody's
+        found_ND, is_present_N = reader.vectors(space, [f"i{n:03d}" for n in rows])
+        np.testing.assert_array_equal(is_present_N, rows < 300)
+        np.testing.assert_array_equal(found_ND[is_present_N], vectors_ND[rows[rows < 300]])
+        assert not found_ND[~is_present_N].any()
+        assert reader.num_bytes <= 20_000
 
-    def ask() -> None:
-        for _ in range(20):
-            answers.append(reader.vectors(space, ["item-1", "item-0", "item-2"])[0].tolist())
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+def test_what_a_caller_does_to_an_answer_stays_with_the_caller(served: Store, space: Space) -> None:
+    reader = OnlineReader(served)
+    for _ in range(3):
+        vectors_ND, _ = reader.vectors(space, ["item-0"])
+        assert vectors_ND.tolist() == [[1, 0, 0]]
+        vectors_ND[:] = 7
+
+
+def test_another_generation_drops_what_is_held(changing: Changing) -> None:
+    reader = OnlineReader(changing.store)
+    assert reader.refresh("g-1")
+    changing.turn(0)
+    assert changing.seen_by(reader) == 0
+    changing.turn(1)
+    assert not reader.refresh("g-1")
+    assert changing.seen_by(reader) == 0
+    assert reader.refresh("g-2")
+    assert changing.seen_by(reader) == 1
+
+
+def test_a_forgotten_item_is_read_again_and_others_are_not(changing: Changing) -> None:
+    reader = OnlineReader(changing.store)
+    changing.turn(0)
+    assert [changing.seen_by(reader, one) for one in "ab"] == [0, 0]
+    changing.turn(1)
+    reader.forget(["a"])
+    assert [changing.seen_by(reader, one) for one in "ab"] == [1, 0]
+
+
+def test_a_history_is_read_again_when_it_is_old_or_forgotten(
+    store: Store, interactions_of: Callable[..., pa.Table], start: datetime
+) -> None:
+    def live(events: list[tuple[str, str, datetime]]) -> None:
+        store.write_history(interactions_of(events))
+        store.apply()
+        store.materialize(start + 9 * DAY)
+
+    events = [("ann", "item-0", start)]
+    live(events)
+    patient, hasty = OnlineReader(store, history_age_s=3600), OnlineReader(store, history_age_s=0)
+    assert [len(reader.history("ann") or ()) for reader in (patient, hasty)] == [1, 1]
+    live([*events, ("ann", "item-1", start + DAY)])
+    assert [len(reader.history("ann") or ()) for reader in (patient, hasty)] == [1, 2]
+    patient.forget(["ann"], entity=Entity.USER)
+    assert len(patient.history("ann") or ()) == 2
+
+
+def test_who_waits_for_the_online_store_keeps_nobody_else_waiting(changing: Changing) -> None:
+    reader = OnlineReader(changing.store)
+    changing.turn(0)
+    assert changing.seen_by(reader, "a") == 0
+    late: list[int] = []
+    with changing.locked():
+        waiting = threading.Thread(target=lambda: late.append(changing.seen_by(reader, "b")))
+        waiting.start()
+        waiting.join(timeout=0.2)
+        assert changing.seen_by(reader, "a") == 0
+        assert waiting.is_alive()
+    waiting.join()
+    assert late == [0]
+
+
+def test_what_was_asked_before_a_drop_is_not_held_after_it(changing: Changing) -> None:
+    reader = OnlineReader(changing.store)
+    changing.turn(0)
+    with changing.locked():
+        waiting = threading.Thread(target=lambda: changing.seen_by(reader))
+        waiting.start()
+        waiting.join(timeout=0.2)
+        assert waiting.is_alive()
+        reader.clear()
+    waiting.join()
+    changing.turn(1)
+    assert changing.seen_by(reader) == 1
+
+
+def test_threads_see_whole_rows_while_rows_change_and_leave(changing: Changing) -> None:
+    reader = OnlineReader(changing.store, cached_bytes=3000)
+    answers: list[list[float]] = []
+    is_over = threading.Event()
+
+    def ask(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        while not is_over.is_set():
+            ids = [*random.choice(["a", "b", "c", "d", "e", "f"], size=4), str(random.random())]
+            answers.extend(reader.vectors(changing.space, ids)[0][:4].tolist())
+
+    threads = [threading.Thread(target=ask, args=[seed]) for seed in range(4)]
     for thread in threads:
         thread.start()
+    for turn in range(20):
+        changing.turn(turn % 2)
+        reader.clear()
+    is_over.set()
     for thread in threads:
         thread.join()
-    assert answers == [[[0, 1, 0], [1, 0, 0], [0, 0, 1]]] * 80
+    assert len(answers) >= 20
+    assert {tuple(answer) for answer in answers} <= {(1, 0, 0), (0, 1, 0)}
+
+
+def test_a_negative_size_or_age_is_refused(served: Store) -> None:
+    with pytest.raises(ValueError, match="-1"):
+        OnlineReader(served, cached_bytes=-1)
+    with pytest.raises(ValueError, match="-2"):
+        OnlineReader(served, history_age_s=-2)
 
 
 def test_a_space_that_was_not_applied_is_refused(served: Store, space: Space) -> None:
