@@ -6,27 +6,28 @@ pooling layer, else by the mean over time (of Whisper's encoder, without the pad
 A sound longer than the model's window is cut into equal windows whose unit vectors are averaged:
 left to itself CLAP takes a random crop and AST drops the rest. Each window is prepared alone and
 only windows of equal shape run together, since padding would change the answers of models that
-normalize over time (Wav2Vec2).
+normalize over time (Wav2Vec2). Those whose extractor says that they were trained with a mask are
+padded: sorted by length, so that little is.
 
 Shape legend: N items, T time steps, D dimensions.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
 from embedders.base import Embedder
-from embedders.checkpoint import load_encoder, quiet, resolve
+from embedders.checkpoint import CheckpointOptions, Prepared, load_encoder
 from embedders.items import Item, Modality
 from embedders.media import file_digest
-from embedders.vectors import Space, normalize
-from embedders.waveform import LIMIT_S, read_waveform
+from embedders.vectors import normalize
+from embedders.waveform import LIMIT_S, check_limit, read_waveform
 
 torchaudio_cpu.load()
 
@@ -36,54 +37,46 @@ from transformers import AutoFeatureExtractor, AutoModel  # noqa: E402
 SHORTEST_S = 0.1  # less than the receptive field of common models gives no output step
 WINDOW_S = 30.0  # where the extractor states no limit of its own
 
-Prepared = dict[str, NDArray[Any]]
-
 
 class AutoAudioEmbedder(Embedder):
     """Sound vectors by `AutoModel`."""
+
+    rows_per_batch = 32  # a minute's samples are 4 MB
 
     def __init__(
         self,
         *,
         model: str | Path,
-        revision: str | None = None,
+        limit_s: float = LIMIT_S,
         batch_size: int = 8,
-        trust_remote_code: bool = False,
-        device: str = "cpu",
+        **checkpoint: Unpack[CheckpointOptions],
     ) -> None:
         """Load the model and its feature extractor.
 
         Args:
             model: A folder or a hub id.
-            revision: The hub's commit; none for a folder.
+            limit_s: Of a longer sound the middle so many seconds count.
             batch_size: How many windows run at once; no matter for the result.
-            trust_remote_code: Run code that comes with a hub model.
-            device: Where to run, as torch names it.
+            checkpoint: Revision, precision, device and the like, as in `CheckpointOptions`.
 
         Raises:
-            ValueError: the model is not pinned or lacks weights.
+            ValueError: the model is not pinned, lacks weights, or has not the length declared, or
+                a limit that is not allowed.
         """
-        checkpoint = resolve(model, revision=revision)
-        self._encoder = load_encoder(
-            checkpoint, AutoModel, device=device, trust_remote_code=trust_remote_code
-        )
-        with quiet():
-            self._extractor = AutoFeatureExtractor.from_pretrained(
-                checkpoint.source, trust_remote_code=trust_remote_code, **checkpoint.options
-            )
-        self._device = device
+        self._limit_s = check_limit(limit_s)
+        self._encoder = load_encoder(model, AutoModel, **checkpoint)
+        self._extractor = self._encoder.companion(AutoFeatureExtractor)
         self._batch_size = batch_size
         self._rate = int(self._extractor.sampling_rate)
         self._window = _window_samples(self._extractor, self._rate)
+        self._is_padded = _takes_padding(self._extractor, self._encoder.model)
         # A sound, not silence: an extractor that normalizes would divide by zero.
         tone = np.sin(np.arange(self._rate, dtype=np.float32))
-        self.space = Space(
-            modality=Modality.AUDIO,
-            encoder=checkpoint.name,
-            revision=checkpoint.revision,
+        self.space = self._encoder.space(
+            Modality.AUDIO,
             dim=self._run([self._prepare(tone[: self._window])]).shape[1],
             preprocessing=(
-                f"mono {self._rate} Hz, the middle {LIMIT_S} s; "
+                f"mono {self._rate} Hz, the middle {limit_s:.9g} s; "
                 f"{type(self._extractor).__name__}; equal windows of at most {self._window} "
                 "samples, unit vectors averaged"
             ),
@@ -96,7 +89,9 @@ class AutoAudioEmbedder(Embedder):
     def load(self, item: Item) -> list[Prepared]:
         """The sound's windows as the model's inputs."""
         assert item.audio_path is not None, "load follows a fingerprint"
-        samples = read_waveform(item.audio_path, rate=self._rate, shortest_s=SHORTEST_S)
+        samples = read_waveform(
+            item.audio_path, rate=self._rate, shortest_s=SHORTEST_S, limit_s=self._limit_s
+        )
         num_windows = math.ceil(len(samples) / self._window)
         length = len(samples) // num_windows
         return [
@@ -107,18 +102,24 @@ class AutoAudioEmbedder(Embedder):
     def encode(self, contents: Sequence[list[Prepared]]) -> NDArray[np.float32]:
         """Windows of sounds -> unit vectors [N, D]."""
         vectors_ND = np.zeros((len(contents), self.space.dim), dtype=np.float32)
-        groups: defaultdict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
+        for batch in self._batches(contents):
+            window_vectors = self._run([contents[row][index] for row, index in batch])
+            rows = [row for row, _ in batch]
+            np.add.at(vectors_ND, rows, normalize(window_vectors))
+        return normalize(vectors_ND)
+
+    def _batches(self, contents: Sequence[list[Prepared]]) -> Iterator[list[tuple[int, int]]]:
+        """(item, window) of those that run together, the longest first where they are padded."""
+        groups: defaultdict[Hashable, list[tuple[int, int]]] = defaultdict(list)
         for row, windows in enumerate(contents):
             for index, window in enumerate(windows):
-                shape = tuple(array.shape for array in window.values())
-                groups[shape].append((row, index))
+                shapes = tuple(array.shape for array in window.values())
+                groups[None if self._is_padded else shapes].append((row, index))
         for places in groups.values():
+            if self._is_padded:
+                places.sort(key=lambda place: -len(contents[place[0]][place[1]]["input_values"]))
             for start in range(0, len(places), self._batch_size):
-                batch = places[start : start + self._batch_size]
-                window_vectors = self._run([contents[row][index] for row, index in batch])
-                rows = [row for row, _ in batch]
-                np.add.at(vectors_ND, rows, normalize(window_vectors))
-        return normalize(vectors_ND)
+                yield places[start : start + self._batch_size]
 
     def _prepare(self, samples: NDArray[np.float32]) -> Prepared:
         # Whisper pads to its window and tells where only when asked.
@@ -130,18 +131,17 @@ class AutoAudioEmbedder(Embedder):
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        inputs = {
-            name: torch.from_numpy(np.stack([window[name] for window in batch])).to(self._device)
-            for name in batch[0]
-        }
-        model = self._encoder.model
+        inputs, model = self._encoder.inputs(batch), self._encoder.model
         if callable(features := getattr(model, "get_audio_features", None)):
             pooled_ND = features(**inputs).pooler_output
         else:
             output = model(**inputs)
             pooled_ND = output.get("pooler_output") if self._encoder.has_pooler else None
             if pooled_ND is None:
-                pooled_ND = mean_over_time(output.last_hidden_state, inputs.get("attention_mask"))
+                hidden_NTD, mask = output.last_hidden_state, inputs.get("attention_mask")
+                if self._is_padded:
+                    mask = model._get_feature_vector_attention_mask(hidden_NTD.shape[1], mask)
+                pooled_ND = mean_over_time(hidden_NTD.float(), mask)
         return np.asarray(pooled_ND.float().cpu().numpy(), dtype=np.float32)
 
 
@@ -158,6 +158,20 @@ def mean_over_time(hidden_NTD: torch.Tensor, mask: torch.Tensor | None) -> torch
     num_steps = hidden_NTD.shape[1]
     weights_NT1 = mask[:, :: mask.shape[1] // num_steps][:, :num_steps, None].to(hidden_NTD.dtype)
     return (hidden_NTD * weights_NT1).sum(dim=1) / weights_NT1.sum(dim=1)
+
+
+def _takes_padding(extractor: Any, model: Any) -> bool:
+    """Whether samples of unequal length can run together without changing each other's answers.
+
+    The extractor's own mark: models that normalize each step for itself return a mask, those that
+    normalize over time (wav2vec2-base) do not. The model must tell which of its steps the mask
+    leaves, which wav2vec2 and its kin do.
+    """
+    return (
+        bool(getattr(extractor, "return_attention_mask", False))
+        and list(extractor.model_input_names)[:1] == ["input_values"]
+        and hasattr(model, "_get_feature_vector_attention_mask")
+    )
 
 
 def _window_samples(extractor: Any, rate: int) -> int:

@@ -3,22 +3,32 @@
 A hub id needs the full commit: a branch or a tag can move, and vectors of two sets of weights
 must never share a space. A folder is pinned by the digest of its files. Weights are read from
 safetensors alone, since a pickle runs code, and code from the hub only where the caller says so.
+
+The precision is part of a space, since it moves the vectors; the device is not.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
+from embedders.items import Modality
+from embedders.vectors import Space
 
 torchaudio_cpu.load()
 
 import torch  # noqa: E402
 from transformers.utils import logging  # noqa: E402
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Prepared = dict[str, NDArray[Any]]  # one content as a model's inputs, without the batch's axis
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -28,6 +38,8 @@ PINNED_SUFFIXES = {".safetensors", ".json", ".txt", ".model", ".jinja", ".py"}
 # that stands for masked audio while training. All else would be filled with random numbers.
 POOLER = "pooler."
 OPTIONAL = ("pooler.", "masked_spec_embed")
+
+DTYPES = {name: getattr(torch, name) for name in get_args(Dtype)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,27 +128,94 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+class CheckpointOptions(TypedDict, total=False):
+    """What every encoder of a checkpoint can be told besides the model; all may be left out."""
+
+    revision: str | None
+    """The hub's commit; none for a folder."""
+    trust_remote_code: bool
+    """Run code that comes with a hub model; off."""
+    dtype: Dtype
+    """Of the weights and of what the model computes: float32. Vectors are float32 always."""
+    device: str
+    """Where to run, as torch names it; `auto` takes CUDA where there is any, else the CPU."""
+    dim: int | None
+    """How long the vectors must be; None takes what the model gives."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedEncoder:
-    """An encoder ready to run: fp32, in evaluation mode, on its device."""
+    """An encoder ready to run: in evaluation mode, on its device."""
 
+    checkpoint: Checkpoint
     model: Any
     has_pooler: bool
     """The checkpoint holds trained weights for whatever pooling layer the class has."""
+    device: str
+    dtype: Dtype
+    dim: int | None
+    """As declared; `space` checks it."""
+    trust_remote_code: bool
+
+    def companion(self, auto_class: Any, **options: Any) -> Any:
+        """What prepares the model's inputs, of the same checkpoint: tokenizer or processor."""
+        with quiet():
+            return auto_class.from_pretrained(
+                self.checkpoint.source,
+                trust_remote_code=self.trust_remote_code,
+                **options,
+                **self.checkpoint.options,
+            )
+
+    def inputs(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """Contents side by side on the device, floats as the model wants them.
+
+        Arrays shorter than the longest are filled up with zeros at their end.
+        """
+        tensors = {}
+        for name in batch[0]:
+            tensor = torch.from_numpy(_stacked([content[name] for content in batch]))
+            floats = {"dtype": DTYPES[self.dtype]} if tensor.is_floating_point() else {}
+            tensors[name] = tensor.to(self.device, **floats)
+        return tensors
+
+    def space(self, modality: Modality, *, dim: int, preprocessing: str) -> Space:
+        """The space of vectors of `dim` dimensions; see `space_of`."""
+        return space_of(
+            self.checkpoint,
+            modality,
+            dims=(dim, self.dim),
+            preprocessing=preprocessing + precision(self.dtype),
+        )
 
 
 def load_encoder(
-    checkpoint: Checkpoint, auto_class: Any, *, device: str, trust_remote_code: bool
+    model: str | Path,
+    auto_class: Any,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    dtype: Dtype = "float32",
+    device: str = "auto",
+    dim: int | None = None,
 ) -> LoadedEncoder:
     """Load a checkpoint; of an encoder-decoder only the encoder is kept.
 
+    Args:
+        model: A folder or a hub id.
+        auto_class: The class of transformers that loads it.
+        revision: These and the others: as in `CheckpointOptions`.
+
     Raises:
-        ValueError: the checkpoint lacks weights of the encoder, which would run on random numbers.
+        ValueError: the model is not pinned, an unknown dtype or device, or the checkpoint lacks
+            weights of the encoder, which would run on random numbers.
     """
+    checkpoint = resolve(model, revision=revision)
+    place = device_of(device)
     with quiet():
-        model, report = auto_class.from_pretrained(
+        loaded, report = auto_class.from_pretrained(
             checkpoint.source,
-            dtype=torch.float32,
+            dtype=torch_dtype(dtype),
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
@@ -146,12 +225,88 @@ def load_encoder(
     lacking = [key for key in missing if not any(part in key for part in OPTIONAL)]
     if lacking:
         raise ValueError(
-            f"{checkpoint.source} lacks {len(lacking)} weights of {type(model).__name__}, the "
+            f"{checkpoint.source} lacks {len(lacking)} weights of {type(loaded).__name__}, the "
             f"first is {lacking[0]!r}; take a checkpoint of the whole encoder"
         )
-    if getattr(model.config, "is_encoder_decoder", False):
-        model = model.get_encoder()
+    if getattr(loaded.config, "is_encoder_decoder", False):
+        loaded = loaded.get_encoder()
     return LoadedEncoder(
-        model=model.to(device).eval(),
+        checkpoint=checkpoint,
+        model=loaded.to(place).eval(),
         has_pooler=not any(POOLER in key for key in missing),
+        device=place,
+        dtype=dtype,
+        dim=dim,
+        trust_remote_code=trust_remote_code,
     )
+
+
+def device_of(name: str) -> str:
+    """`auto` is CUDA where torch sees one, else the CPU; any other name stands for itself.
+
+    Raises:
+        ValueError: torch knows no such device.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"no device {name!r}: auto, cpu, cuda or cuda:<number>") from error
+    return name
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """A precision by its name.
+
+    Raises:
+        ValueError: a name that is not allowed.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype is one of {get_args(Dtype)}, got {name!r}")
+    dtype: torch.dtype = DTYPES[name]
+    return dtype
+
+
+def precision(dtype: Dtype) -> str:
+    """What a space says of the precision: of float32 nothing, so that its spaces stay."""
+    return "" if dtype == "float32" else f"; in {dtype}"
+
+
+def space_of(
+    checkpoint: Checkpoint, modality: Modality, *, dims: tuple[int, int | None], preprocessing: str
+) -> Space:
+    """The space of a checkpoint's vectors.
+
+    Args:
+        checkpoint: Gives name and revision.
+        modality: Of the contents.
+        dims: The vectors' length as the model gives it, and as declared (None: not at all).
+        preprocessing: All that is done to a content, the precision included.
+
+    Raises:
+        ValueError: the declared length is another.
+    """
+    dim, declared = dims
+    if declared not in (None, dim):
+        raise ValueError(
+            f"{checkpoint.source} gives vectors of {dim} dimensions, declared are {declared}; "
+            "correct `dim` or leave it out"
+        )
+    return Space(
+        modality=modality,
+        encoder=checkpoint.name,
+        revision=checkpoint.revision,
+        dim=dim,
+        preprocessing=preprocessing,
+    )
+
+
+def _stacked(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    shape = np.max([array.shape for array in arrays], axis=0)
+    if all(array.shape == tuple(shape) for array in arrays):
+        return np.stack(arrays)
+    filled = np.zeros((len(arrays), *shape), dtype=arrays[0].dtype)
+    for row, array in zip(filled, arrays, strict=True):
+        row[tuple(slice(size) for size in array.shape)] = array
+    return filled

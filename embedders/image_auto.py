@@ -11,7 +11,7 @@ prepared shape run together.
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,63 +19,47 @@ from PIL import Image
 
 from embedders import torchaudio_cpu
 from embedders.base import Embedder
-from embedders.checkpoint import load_encoder, quiet, resolve
+from embedders.checkpoint import CheckpointOptions, Prepared, load_encoder
 from embedders.items import Item, Modality
 from embedders.media import file_digest
 from embedders.picture import read_picture
-from embedders.vectors import Space, normalize
+from embedders.vectors import normalize
 
 torchaudio_cpu.load()
 
 import torch  # noqa: E402
 from transformers import AutoImageProcessor, AutoModel  # noqa: E402
 
-Prepared = dict[str, NDArray[Any]]
-
 
 class AutoImageEmbedder(Embedder):
     """Picture vectors by `AutoModel`."""
+
+    rows_per_batch = 128  # a prepared picture is 0.6 MB
 
     def __init__(
         self,
         *,
         model: str | Path,
-        revision: str | None = None,
         batch_size: int = 16,
-        trust_remote_code: bool = False,
-        device: str = "cpu",
+        **checkpoint: Unpack[CheckpointOptions],
     ) -> None:
         """Load the model and its image processor.
 
         Args:
             model: A folder or a hub id.
-            revision: The hub's commit; none for a folder.
             batch_size: How many pictures run at once; no matter for the result.
-            trust_remote_code: Run code that comes with a hub model.
-            device: Where to run, as torch names it.
+            checkpoint: Revision, precision, device and the like, as in `CheckpointOptions`.
 
         Raises:
-            ValueError: the model is not pinned or lacks weights.
+            ValueError: the model is not pinned, lacks weights, or has not the length declared.
         """
-        checkpoint = resolve(model, revision=revision)
-        self._encoder = load_encoder(
-            checkpoint, AutoModel, device=device, trust_remote_code=trust_remote_code
-        )
-        with quiet():
-            # Pillow's backend: the other one needs torchvision and rounds differently.
-            self._processor = AutoImageProcessor.from_pretrained(
-                checkpoint.source,
-                backend="pil",
-                trust_remote_code=trust_remote_code,
-                **checkpoint.options,
-            )
-        self._device = device
+        self._encoder = load_encoder(model, AutoModel, **checkpoint)
+        # Pillow's backend: the other one needs torchvision and rounds differently.
+        self._processor = self._encoder.companion(AutoImageProcessor, backend="pil")
         self._batch_size = batch_size
         gray = self._prepare(Image.new("RGB", (64, 64), "gray"))
-        self.space = Space(
-            modality=Modality.IMAGE,
-            encoder=checkpoint.name,
-            revision=checkpoint.revision,
+        self.space = self._encoder.space(
+            Modality.IMAGE,
             dim=self._run([gray]).shape[1],
             preprocessing=f"upright RGB over white; {type(self._processor).__name__}",
         )
@@ -107,11 +91,7 @@ class AutoImageEmbedder(Embedder):
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        inputs = {
-            name: torch.from_numpy(np.stack([content[name] for content in batch])).to(self._device)
-            for name in batch[0]
-        }
-        model = self._encoder.model
+        inputs, model = self._encoder.inputs(batch), self._encoder.model
         if callable(features := getattr(model, "get_image_features", None)):
             pooled_ND = features(**inputs).pooler_output
         else:

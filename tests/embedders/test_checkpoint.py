@@ -2,9 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from embedders.checkpoint import load_encoder, resolve  # first: it makes transformers importable
+from embedders.checkpoint import (  # first: it makes transformers importable
+    device_of,
+    load_encoder,
+    precision,
+    resolve,
+)
+from embedders.items import Modality
 from tests.embedders import tiny
 
 # isort: split
@@ -78,7 +86,7 @@ def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
 def test_an_encoder_is_loaded_for_evaluation_without_a_word(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    loaded = load_encoder(resolve(folder), AutoModel, device="cpu", trust_remote_code=False)
+    loaded = load_encoder(folder, AutoModel)
     assert not loaded.model.training
     assert loaded.has_pooler
     assert capfd.readouterr() == ("", "")
@@ -86,7 +94,7 @@ def test_an_encoder_is_loaded_for_evaluation_without_a_word(
 
 def test_a_pooling_layer_that_was_never_trained_is_noticed(tmp_path: Path) -> None:
     folder = tiny.save(tiny.seeded(lambda: BertForMaskedLM(bert_config())), tmp_path / "masked")
-    loaded = load_encoder(resolve(folder), AutoModel, device="cpu", trust_remote_code=False)
+    loaded = load_encoder(folder, AutoModel)
     assert not loaded.has_pooler
 
 
@@ -95,11 +103,55 @@ def test_a_checkpoint_that_lacks_weights_is_refused(folder: Path) -> None:
     del weights["encoder.layer.0.attention.self.query.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lacks 1 weights of BertModel.*query\.weight"):
-        load_encoder(resolve(folder), AutoModel, device="cpu", trust_remote_code=False)
+        load_encoder(folder, AutoModel)
 
 
 def test_of_an_encoder_decoder_only_the_encoder_is_kept(tmp_path: Path) -> None:
     config = T5Config(vocab_size=30, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     folder = tiny.save(tiny.seeded(lambda: T5Model(config)), tmp_path / "t5")
-    loaded = load_encoder(resolve(folder), AutoModel, device="cpu", trust_remote_code=False)
+    loaded = load_encoder(folder, AutoModel)
     assert type(loaded.model).__name__ == "T5Stack"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_weights_and_floats_have_the_precision_asked_for_and_other_numbers_keep_theirs(
+    folder: Path, dtype: str
+) -> None:
+    loaded = load_encoder(folder, AutoModel, dtype=dtype)  # type: ignore[arg-type]
+    assert {weight.dtype for weight in loaded.model.parameters()} == {getattr(torch, dtype)}
+    content = {"pixels": np.ones((2, 3), dtype=np.float32), "mask": np.ones(3, dtype=np.int64)}
+    inputs = loaded.inputs([content, content])
+    assert inputs["pixels"].dtype == getattr(torch, dtype)
+    assert inputs["mask"].dtype == torch.long
+    assert inputs["pixels"].shape == (2, 2, 3)
+
+
+def test_shorter_contents_are_filled_up_with_zeros(folder: Path) -> None:
+    contents = [{"samples": np.ones(length, dtype=np.float32)} for length in (3, 1)]
+    inputs = load_encoder(folder, AutoModel).inputs(contents)
+    assert inputs["samples"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_an_unknown_precision_is_refused_by_name(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"dtype is one of .*'bfloat16'.*got 'int8'"):
+        load_encoder(folder, AutoModel, dtype="int8")  # type: ignore[arg-type]
+
+
+def test_of_the_precision_a_space_says_nothing_where_it_is_the_default() -> None:
+    assert precision("float32") == ""
+    assert precision("bfloat16") == "; in bfloat16"
+
+
+def test_the_device_is_chosen_only_where_it_is_left_open() -> None:
+    assert device_of("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert device_of("cpu") == "cpu"
+    assert device_of("cuda:1") == "cuda:1"
+    with pytest.raises(ValueError, match="no device 'gpu': auto, cpu, cuda"):
+        device_of("gpu")
+
+
+def test_a_length_that_is_not_the_models_is_refused(folder: Path) -> None:
+    loaded = load_encoder(folder, AutoModel, dim=24)
+    assert loaded.space(Modality.TEXT, dim=24, preprocessing="").dim == 24
+    with pytest.raises(ValueError, match="tiny-bert gives vectors of 16 dimensions, declared are"):
+        loaded.space(Modality.TEXT, dim=16, preprocessing="")

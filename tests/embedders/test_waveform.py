@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedders import waveform
 from embedders.base import BadContent
-from embedders.waveform import read_waveform
+from embedders.waveform import check_limit, read_waveform
 from tests.embedders import tiny
 
 RATE = 16_000
@@ -44,12 +44,28 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(path), left / 2, atol=1e-6)
 
 
-def test_of_a_long_file_the_middle_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waveform, "LIMIT_S", 1)
+def test_of_a_long_file_the_middle_counts(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     samples = tone(seconds=3, rate=RATE) * np.linspace(0.1, 1, 3 * RATE)
     soundfile.write(path, samples, RATE, subtype="FLOAT")
-    np.testing.assert_allclose(read(path), samples[RATE : 2 * RATE], atol=1e-6)
+    middle = read_waveform(path, rate=RATE, shortest_s=0.025, limit_s=1)
+    np.testing.assert_allclose(middle, samples[RATE : 2 * RATE], atol=1e-6)
+
+
+@pytest.mark.parametrize("limit_s", [0, 0.5, 601, float("nan")])
+def test_a_limit_out_of_range_is_refused(limit_s: float) -> None:
+    with pytest.raises(ValueError, match="limit_s is 1 to 600 seconds, got"):
+        check_limit(limit_s)
+
+
+def test_more_samples_than_memory_should_hold_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "choir.wav"
+    soundfile.write(path, np.full((RATE, 8), 0.5), RATE)
+    monkeypatch.setattr(waveform, "LIMIT_SAMPLES", 8 * RATE - 1)
+    with pytest.raises(BadContent, match=r"16000 samples on 8 channels exceed .*mix it down"):
+        read(path)
 
 
 def test_samples_beyond_full_scale_are_scaled_back_and_quiet_ones_kept(tmp_path: Path) -> None:
