@@ -4,13 +4,13 @@ Knows no file: `sommelier.settings_file` reads and writes them. Importing this l
 library, so that any command can look at its settings in a moment.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from embedders.columns import Columns
+from embedders.graph_config import GraphConfig
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
 from evaluation.protocol import EvaluationConfig
@@ -34,30 +34,6 @@ class CatalogSettings:
     path: Path = Path("catalog")
     """The catalog's folder, relative to this file."""
     columns: Columns = field(default_factory=Columns)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GraphSettings:
-    """How the graph encoder is trained: `embedders.graph_lightgcn.GraphConfig`, field by field.
-
-    That class lives beside the model's heavy library, which reading settings must not load.
-    """
-
-    dim: int = 64
-    num_layers: int = 2
-    epochs: int = 40
-    batch_size: int = 8192
-    learning_rate: float = 0.02
-    weight_decay: float = 1e-4
-    """L2 on the untouched (layer 0) vectors of each batch."""
-    temperature: float = 0.15
-    """Cosines are divided by it in the loss; smaller ones chase the hardest pairs."""
-    behavior_weights: Mapping[str, float] | None = None
-    """An edge's weight is its strongest behavior's. Without it, or for a behavior left out, 1; a
-    behavior of weight 0 makes no edge."""
-    min_weight: float | None = None
-    """Events whose stored weight (a rating) is lower make no edge; those without one do."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +168,7 @@ class Settings:
 
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     encoders: tuple[EncoderConfig, ...] = ENCODERS
-    graph: GraphSettings = field(default_factory=GraphSettings)
+    graph: GraphConfig = field(default_factory=GraphConfig)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     time: TimeSettings = field(default_factory=TimeSettings)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from embedders.base import BadContent
-from embedders.graph_lightgcn import GraphConfig, LightGcnEmbedder, _Edges, _Negatives, fit
+from embedders.graph_config import GraphConfig
+from embedders.graph_lightgcn import LightGcnEmbedder, fit
 from embedders.items import Item, Modality
 
 CUT = datetime(2024, 6, 1, tzinfo=UTC)
@@ -180,24 +181,6 @@ def test_a_heavier_behavior_pulls_an_item_nearer() -> None:
         is_odd_U = community(users.item_ids) == 1
         odd, even = cosines_U[is_odd_U].mean(), cosines_U[~is_odd_U].mean()
         assert (odd > even) == (heavy == "buy")
-
-
-def test_negatives_are_exactly_the_unknown_items_drawn_evenly() -> None:
-    edges = _Edges(
-        user_ids=["a", "b", "c"],
-        item_ids=list("vwxyz"),
-        users_E=np.array([0, 0, 1, 1, 1, 1]),
-        items_E=np.array([0, 3, 1, 2, 3, 4]),
-        weights_E=np.ones(6, dtype=np.float32),
-    )
-    negatives = _Negatives(edges)
-    generator = torch.Generator().manual_seed(0)
-    users = torch.tensor([0, 1, 2]).repeat_interleave(6000)
-    drawn = negatives.draw(users, generator).reshape(3, -1).numpy()
-    counts = [np.bincount(row, minlength=5) for row in drawn]
-    np.testing.assert_allclose(counts[0], [0, 2000, 2000, 0, 2000], atol=200)
-    assert counts[1].tolist() == [6000, 0, 0, 0, 0]
-    np.testing.assert_allclose(counts[2], [1200] * 5, atol=150)
 
 
 def test_users_who_know_every_item_are_still_placed() -> None:

@@ -1,22 +1,12 @@
 """The settings compose what the owners configure, and mirror nothing wrongly."""
 
-import dataclasses
 from datetime import datetime
 
 import pytest
 
-from embedders.graph_lightgcn import GraphConfig
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
-from sommelier.settings import GraphSettings, Settings, StoreSettings, TimeSettings
-
-
-def test_the_graphs_settings_are_the_owners_field_by_field() -> None:
-    def facts(kind: type) -> list[tuple[str, object, object]]:
-        return [(one.name, one.type, one.default) for one in dataclasses.fields(kind)]
-
-    assert facts(GraphSettings) == facts(GraphConfig)
-    assert GraphConfig(**dataclasses.asdict(GraphSettings())) == GraphConfig()
+from sommelier.settings import Settings, StoreSettings, TimeSettings
 
 
 def test_a_modality_has_one_encoder() -> None:

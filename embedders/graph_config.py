@@ -1,0 +1,94 @@
+"""How the graph encoder reads, trains and fills in: plain values, which load no model library.
+
+Every field but `impute` and `impute_neighbors` is part of the revision of the trained space.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+POSITIVE = (
+    "dim",
+    "num_layers",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "temperature",
+    "num_negatives",
+    "impute_neighbors",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphConfig:
+    """How the graph encoder is trained."""
+
+    dim: int = 64
+    num_layers: int = 2
+    epochs: int = 40
+    batch_size: int = 8192
+    """Pairs of a user and an item in one step. A step smooths the whole graph once, so that a
+    larger graph wants larger batches."""
+    learning_rate: float = 0.02
+    weight_decay: float = 1e-4
+    """L2 on the untouched (layer 0) vectors of each batch."""
+    temperature: float = 0.15
+    """Cosines are divided by it in the loss; smaller ones chase the hardest pairs."""
+    loss: Literal["bpr", "softmax"] = "bpr"
+    """bpr: a known item beats one unknown item of the same user. softmax: it beats
+    `num_negatives` items that the whole batch shares; fewer epochs, each of them dearer."""
+    num_negatives: int = 256
+    """Items that a batch of the softmax loss shares; as many as there are, or more, takes all."""
+    mixing: Literal["strongest", "given", "learned"] = "strongest"
+    """How behaviors act together. strongest: one adjacency, in which a pair counts as its strongest
+    behavior. given: each behavior is a relation with an adjacency of its own, and a node's message
+    is their mean, weighted by behavior_weights. learned: the same with weights that are trained,
+    starting from behavior_weights."""
+    behavior_weights: Mapping[str, float] | None = None
+    """Without it, or for a behavior left out, 1; a behavior of weight 0 makes no edge. In the loss
+    a pair always weighs as its strongest behavior."""
+    min_weight: float | None = None
+    """Events whose stored weight (a rating) is lower make no edge; those without one do."""
+    friend_weight: float = 0.0
+    """Of the catalog's friends in the smoothing of users, beside the behaviors' weights; 0 leaves
+    them out."""
+    item_edge_weight: float = 0.0
+    """Of the catalog's item edges in the smoothing of items; 0 leaves them out."""
+    degree_exponents: tuple[float, float] = (0.5, 0.5)
+    """How much a node's number of neighbors damps what it receives, and what it sends. LightGCN
+    has a half for both; LightGCN++ makes them unequal."""
+    scale_layers: bool = False
+    """Send unit vectors from layer to layer, as LightGCN++ does."""
+    own_share: float | None = None
+    """The untouched vector's share of the result, the other layers sharing the rest evenly, as in
+    LightGCN++; without it all layers weigh the same, as in LightGCN."""
+    seed: int = 0
+    impute: bool = True
+    """Items without an edge get a vector from their nearest items in the other modalities."""
+    impute_neighbors: int = 10
+
+    def __post_init__(self) -> None:
+        for name in POSITIVE:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("friend_weight", "item_edge_weight", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for behavior, weight in (self.behavior_weights or {}).items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"behavior_weights[{behavior!r}] must be 0 or more, got {weight}")
+        for name, allowed in (
+            ("loss", ("bpr", "softmax")),
+            ("mixing", ("strongest", "given", "learned")),
+        ):
+            if getattr(self, name) not in allowed:
+                seen = getattr(self, name)
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {seen!r}")
+        if len(self.degree_exponents) != 2 or not all(
+            -1 <= exponent <= 1 for exponent in self.degree_exponents
+        ):
+            raise ValueError(
+                f"degree_exponents must be two numbers from -1 to 1, got {self.degree_exponents}"
+            )
+        if self.own_share is not None and not 0 <= self.own_share <= 1:
+            raise ValueError(f"own_share lies between 0 and 1, got {self.own_share}")
