@@ -16,6 +16,8 @@ from embedders.vectors import Space
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from feature_repo.tables import View
+
 
 class StoreError(ValueError):
     """The store cannot do what was asked; the message says what to mend."""
@@ -139,3 +141,19 @@ class FeatureStore(ABC):
         self, pairs: Sequence[tuple[str, datetime]]
     ) -> dict[tuple[str, datetime], tuple[Interaction, ...]]:
         """Each user's last events strictly before the moment; users without any are left out."""
+
+    @abstractmethod
+    def vectors(
+        self, view: "View", pairs: Sequence[tuple[str, datetime]]
+    ) -> dict[tuple[str, datetime], NDArray[np.float32]]:
+        """Each id's latest vector of a view, [D], not after the moment.
+
+        Ids without one by then, or taken away by then, are left out.
+
+        Raises:
+            StoreError: the view was not applied.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of every connection; whatever is asked afterwards opens one again."""

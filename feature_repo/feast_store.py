@@ -23,12 +23,12 @@ from feast.repo_config import RepoConfig
 from numpy.typing import NDArray
 
 from embedders.items import Interaction
-from feature_repo import ledger, repo_config, values, views
+from feature_repo import ledger, parts, repo_config, values, views
 from feature_repo.atomic import exclusively
 from feature_repo.base import FeatureStore, Releases, Spaces, StoreError
 from feature_repo.histories import to_interactions
 from feature_repo.online_vectors import OnlineVectors
-from feature_repo.tables import EVENT_TIME, HISTORY_COLUMNS, USER_HISTORY
+from feature_repo.tables import EVENT_TIME, HISTORY_COLUMNS, View, history_view
 
 IDS_PER_READ = 5_000  # SQLite refuses more than 32,766 parameters
 # Each pair meets every row of its user before one is chosen, and a row holds four lists: more
@@ -108,31 +108,68 @@ class FeastStore(FeatureStore):
     def histories(
         self, pairs: Sequence[tuple[str, datetime]]
     ) -> dict[tuple[str, datetime], tuple[Interaction, ...]]:
-        distinct = sorted(set(pairs))
-        found: dict[tuple[str, datetime], tuple[Interaction, ...]] = {}
-        for start in range(0, len(distinct), PAIRS_PER_JOIN):
-            found.update(self._join(distinct[start : start + PAIRS_PER_JOIN]))
-        return found
-
-    def _join(
-        self, pairs: Sequence[tuple[str, datetime]]
-    ) -> Iterator[tuple[tuple[str, datetime], tuple[Interaction, ...]]]:
-        self._view(USER_HISTORY)
         # Feast's join admits rows of the very moment, and the event to be predicted has it.
-        before = [moment - timedelta(microseconds=1) for _, moment in pairs]
+        tick = timedelta(microseconds=1)
+        answers = self._as_of(history_view(), [(one, moment - tick) for one, moment in pairs])
+        return {
+            (user_id, moment + tick): to_interactions(
+                user_id, **{name: row[name].as_py() for name in HISTORY_COLUMNS}
+            )
+            for (user_id, moment), row in answers
+        }
+
+    def vectors(
+        self, view: View, pairs: Sequence[tuple[str, datetime]]
+    ) -> dict[tuple[str, datetime], NDArray[np.float32]]:
+        return {
+            pair: row["vector"].values.to_numpy().astype(np.float32)
+            for pair, row in self._as_of(view, pairs)
+        }
+
+    def _as_of(
+        self, view: View, pairs: Sequence[tuple[str, datetime]]
+    ) -> Iterator[tuple[tuple[str, datetime], Mapping[str, Any]]]:
+        """Each distinct pair's latest row not after its moment, as Arrow's scalars.
+
+        Ids without any row by then, or taken away by then, are left out.
+        """
+        self._view(view.name)
+        distinct = sorted(set(pairs))
+        for start in range(0, len(distinct), PAIRS_PER_JOIN):
+            some = distinct[start : start + PAIRS_PER_JOIN]
+            answer = parts.retried(self._root, view, partial(self._join, view, some))
+            for n, *row in zip(*(answer[name] for name in ("pair", *view.features)), strict=True):
+                if row[0].is_valid:
+                    yield some[n.as_py()], dict(zip(view.features, row, strict=True))
+
+    def _join(self, view: View, pairs: Sequence[tuple[str, datetime]]) -> pa.Table:
+        moments = pd.Series([moment for _, moment in pairs], dtype="datetime64[us, UTC]")
         asked = pd.DataFrame(
             {
-                "user_id": [user_id for user_id, _ in pairs],
-                "event_timestamp": pd.Series(before, dtype="datetime64[us, UTC]"),
+                view.key: [row_id for row_id, _ in pairs],
+                EVENT_TIME: moments,
                 "pair": range(len(pairs)),  # the answer comes in any order
             }
         )
-        features = [f"{USER_HISTORY}:{name}" for name in HISTORY_COLUMNS]
-        answer = self._feast.get_historical_features(asked, features).to_arrow()
-        for row in answer.select(["pair", *HISTORY_COLUMNS]).to_pylist():
-            if row["item_ids"] is not None:
-                user_id, moment = pairs[row.pop("pair")]
-                yield (user_id, moment), to_interactions(user_id, **row)
+        features = [f"{view.name}:{name}" for name in view.features]
+        return self._feast.get_historical_features(asked, features).to_arrow()
+
+    def close(self) -> None:
+        self._hang_up()
+        if self._feast.config.registry.registry_type == "sql":
+            self._feast.registry.write_engine.dispose()
+            self._feast.registry.read_engine.dispose()
+
+    def _hang_up(self) -> None:
+        """Close what the online store holds open; the next call opens it again.
+
+        Feast has no method for it, and whatever was not closed warns when it is collected.
+        """
+        provider, self._feast._provider = self._feast._provider, None
+        online = None if provider is None else provider.online_store
+        for name in ("_client", "_conn", "_conn_pool"):
+            if (held := getattr(online, name, None)) is not None:
+                held.close()
 
     def _to_rows(self, view: feast.FeatureView, rows: pa.Table) -> list[values.Row]:
         features = [field.name for field in view.features]
@@ -157,7 +194,7 @@ class FeastStore(FeatureStore):
         except StoreError:
             raise
         except Exception:  # each online store's client has errors of its own
-            self._feast._provider = None
+            self._hang_up()
         try:
             return work(self._feast._get_provider())
         except Exception as error:
@@ -185,4 +222,7 @@ class FeastStore(FeatureStore):
 def _read_rows(
     provider: Provider, *, config: RepoConfig, view: feast.FeatureView, keys: list[EntityKey]
 ) -> list[Mapping[str, Any] | None]:
-    return [row for _, row in provider.online_read(config, view, keys)]
+    # Asked for by name, as Feast's PostgreSQL store fails otherwise; in a list of its own, as its
+    # Redis store adds to it.
+    features = [field.name for field in view.features]
+    return [row for _, row in provider.online_read(config, view, keys, features)]

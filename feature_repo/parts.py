@@ -9,12 +9,12 @@ was taken away.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import duckdb
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from feature_repo.atomic import publish
 from feature_repo.tables import CREATED, DELETED, EVENT_TIME, View
 
+T = TypeVar("T")
 Connection = duckdb.DuckDBPyConnection
 
 EMPTY = "00000000-empty.parquet"  # makes a view without rows readable, with its column types
@@ -192,6 +193,21 @@ def stream(
             yield pa.RecordBatch.from_pylist([], reader.schema) if first is None else first
             yield from reader
             return
+
+
+def retried(root: Path, view: View, work: Callable[[], T]) -> T:
+    """What some work on a view's folder returns; begun again where a part was taken away under it.
+
+    For readers that list the folder themselves, as Feast does.
+    """
+    for _ in range(ATTEMPTS - 1):
+        listed = list_parts(root, view)
+        try:
+            return work()
+        except Exception:  # whatever the reader makes of a missing file
+            if all(part.exists() for part in listed):
+                raise
+    return work()
 
 
 @contextmanager

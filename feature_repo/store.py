@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedders.items import Interaction, Item, Reject
 from embedders.known import DELETED, Known
@@ -142,6 +144,35 @@ class Store:
         vectors_ND = vector_rows.to_matrix(rows["vector"], space.dim)
         return Embeddings(space=space, item_ids=rows[view.key].to_pylist(), vectors_ND=vectors_ND)
 
+    def vectors_as_of(
+        self,
+        space: Space,
+        pairs: Sequence[tuple[str, datetime]],
+        *,
+        entity: Entity = Entity.ITEM,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Each id's latest vector as of its own moment (included), by Feast's point-in-time join.
+
+        Args:
+            space: Applied before.
+            pairs: Ids and moments, with a time zone; a pair may be repeated.
+            entity: Whom the vectors describe.
+
+        Returns:
+            The vectors in the pairs' order, [N, D], and which are present, [N]. An absent one is
+            zero: unknown, not yet known at the moment, or taken away by then.
+
+        Raises:
+            StoreError: the space was not applied.
+        """
+        found = self.feature_store.vectors(vector_view(space, entity=entity), pairs)
+        vectors_ND = np.zeros((len(pairs), space.dim), dtype=np.float32)
+        is_present_N = np.array([pair in found for pair in pairs], dtype=np.bool_)
+        for n, pair in enumerate(pairs):
+            if pair in found:
+                vectors_ND[n] = found[pair]
+        return vectors_ND, is_present_N
+
     def write_profiles(self, items: Iterable[Item]) -> int:
         """Append the profiles that are new or changed; how many.
 
@@ -166,7 +197,7 @@ class Store:
         for batch in parts.stream_latest(self.root, view, columns=[view.key]):
             yield from batch[0].to_pylist()
 
-    def delete(self, item_ids: Iterable[str], *, at: datetime) -> int:
+    def delete(self, item_ids: Iterable[str], *, at: datetime, space: Space | None = None) -> int:
         """Take items away from a moment on; how many of them there were.
 
         What was known of them before stays known as of then. Their profiles and vectors of every
@@ -176,8 +207,10 @@ class Store:
         Args:
             item_ids: Unknown ones, and those that are gone already, are passed over.
             at: With a time zone.
+            space: Take away their vectors of this space alone; None for all there is of them.
         """
-        return len(tombstones.bury(self.root, self._views(Entity.ITEM), item_ids, at=at))
+        views = self._views(Entity.ITEM) if space is None else [vector_view(space)]
+        return len(tombstones.bury(self.root, views, item_ids, at=at))
 
     def write_probes(self, space: Space, found: Probes) -> None:
         """Keep what a space's encoder makes of the probe items; earlier ones are replaced."""

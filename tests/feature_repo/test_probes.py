@@ -43,5 +43,5 @@ def test_damaged_probes_say_what_to_do(store: Store, space: Space) -> None:
     whole = file.read_bytes()
     for damaged in (b"", b"{", whole[:-4], whole.replace(b"probe-a", b'probe"a')):
         file.write_bytes(damaged)
-        with pytest.raises(StoreError, match="is damaged .* --repair"):
+        with pytest.raises(StoreError, match=r"is damaged .* --repair"):
             store.probes(space)

@@ -144,5 +144,5 @@ def test_imputed_marks_follow_the_latest_row(store: Store, space: Space) -> None
     assert store.imputed(space) == {"a", "c"}
     store.delete(["c"], at=EPOCH + 2 * DAY)
     assert store.imputed(space) == {"a"}
-    with pytest.raises(StoreError, match="1 vectors came with .* 2 marks of being imputed"):
+    with pytest.raises(StoreError, match=r"1 vectors came with .* 2 marks of being imputed"):
         write({"a": 0}, [True, False], at=EPOCH)
