@@ -37,7 +37,7 @@ TEXTS = {
     "cyrillic": "Красное вино и свежий хлеб",
     "greek": "Κόκκινο κρασί και ψωμί",
     "arabic": "خبز ونبيذ أحمر",
-    "hebrew": "לחם ויין אדום",
+    "hebrew": "לחם ויין אדום",  # noqa: RUF001
     "devanagari": "लाल शराब और ताज़ी रोटी",
     "han": "红酒配面包和陈年奶酪",
     "kana": "赤ワインとパンのおいしいたべかた",
@@ -154,7 +154,7 @@ def _samples(name: str, num_samples: int) -> NDArray[np.int16]:
             wave_T = _noise(name, num_samples).astype(np.float64) / 127.5 - 1
         case _:
             wave_T = np.sin(2 * np.pi * 180 * time_T) * (time_T * 4 % 1 < 0.3)
-    return np.round(wave_T / np.abs(wave_T).max() * 20_000).astype(np.int16)
+    return np.asarray(np.round(wave_T / np.abs(wave_T).max() * 20_000), dtype=np.int16)
 
 
 def _png(pixels_HW3: NDArray[np.uint8]) -> bytes:

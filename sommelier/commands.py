@@ -88,15 +88,30 @@ def embed(
     settings: SettingsPath = FILE,
     overrides: Overrides = None,
     max_rejects: Annotated[
-        int | None, typer.Option("--max-rejects", min=0, help="Fail if more rows are set aside.")
+        int | None, typer.Option("--max-rejects", min=0, help="Stop when more rows are set aside.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", metavar="local|ray", help="Where encoders run.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Embed again what an exchanged encoder had made.")
+    ] = False,
+    allow_deletions: Annotated[
+        bool, typer.Option("--allow-deletions", help="Take away however many items are gone.")
+    ] = False,
+    accept_changed: Annotated[
+        bool, typer.Option("--accept-changed", help="Take however many brought vectors changed.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Read the catalog and write new vectors, profiles and histories into the store."""
+    overrides = [*(overrides or ()), *([f"embedding.engine={engine}"] if engine else ())]
     with _work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.embed import embed as run
+        from sommelier.encoding import Consent
 
-        watch.show(run(workspace, watch=watch, max_rejects=max_rejects))
+        consent = Consent(repairs=repair, deletions=allow_deletions, changed=accept_changed)
+        watch.show(run(workspace, watch=watch, max_rejects=max_rejects, consent=consent))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from embedders.vectors import Space
 from feature_repo.base import StoreError
 from feature_repo.tables import all_views
 from retrieval.build import load as load_index
-from sommelier.embed import graph_key
+from sommelier.graph import graph_key
 from sommelier.index import fused_space, index_key
 from sommelier.publish import generations
 from sommelier.train import trained, training_key

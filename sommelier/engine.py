@@ -114,6 +114,7 @@ def write(store: Store, batch: Batch) -> Outcome:
             batch.embeddings,
             content_hashes=batch.content_hashes,
             event_timestamps=batch.event_timestamps,
+            imputed=batch.imputed,
         )
     return Outcome(
         num_embedded=len(batch.embeddings),
