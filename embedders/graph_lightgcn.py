@@ -64,6 +64,10 @@ class LightGcnEmbedder(Embedder):
         """Rows as `load` gave them -> their vectors, [N, D]."""
         return self._items.vectors_ND[np.asarray(contents, dtype=np.int64)]
 
+    def items(self) -> Embeddings:
+        """The vectors of all items with an edge, by item id."""
+        return self._items
+
     def users(self) -> Embeddings:
         """The vectors of all users with an edge, by user id; inner products with items compare."""
         return self._users

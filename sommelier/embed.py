@@ -64,6 +64,7 @@ def embed(
         (tally.space for tally in tallies if tally.space), key=lambda one: str(one.modality)
     )
     workspace.state.write("embed", {"spaces": [space_facts(one) for one in spaces], **notes})
+    graph.forget(workspace)
     facts = [
         f"{catalog.num_items:,} items, {catalog.interactions.num_rows:,} interactions; "
         f"{num_profiles:,} profiles and {num_histories:,} histories are new"

@@ -1,10 +1,11 @@
 """Settings in, the things that every stage works on out, each opened when it is first asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +72,7 @@ class Workspace:
         facts = self.state.read("embed").get("spaces")
         if not facts:
             raise ValueError(f"nothing is embedded in {self.settings.store.root}: {EMBED_FIRST}")
-        return tuple(Space(**one | {"modality": Modality(one["modality"])}) for one in facts)
+        return tuple(space_of(one) for one in facts)
 
     @cached_property
     def item_vectors(self) -> ItemVectors:
@@ -126,6 +127,11 @@ class Workspace:
 def space_facts(space: Space) -> dict[str, object]:
     """A space as JSON holds it."""
     return asdict(space)
+
+
+def space_of(facts: Mapping[str, Any]) -> Space:
+    """The space of an item's modality whose facts `space_facts` gave."""
+    return Space(**{**facts, "modality": Modality(facts["modality"])})
 
 
 def events_key(interactions: pa.Table) -> str:
