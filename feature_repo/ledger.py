@@ -9,7 +9,7 @@ new part counts as seen only where all the parts that went into it were.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TypedDict
@@ -59,6 +59,14 @@ def changing(root: Path) -> Iterator[Ledger]:
         ledger = read(root)
         yield ledger
         replace_text(root / FILE, json.dumps(ledger, indent=1, sort_keys=True) + "\n")
+
+
+def bringing(root: Path, view: str) -> AbstractContextManager[None]:
+    """Alone with what is online of a view: a materialization holds it while rows are written.
+
+    A compaction holds it too, so that no part is replaced between being read and being noted.
+    """
+    return exclusively(root / f".{FILE}.{view}.lock")
 
 
 def entry(ledger: Ledger, online_id: str, view: str) -> Entry:

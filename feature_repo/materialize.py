@@ -5,9 +5,9 @@ event timestamp says since when its content is true, so new rows are often older
 would be passed over. Here the parts that were not seen before are new, whatever their rows' times;
 the rows then go through Feast into its online store.
 
-Each view has a lock of its own, so that several processes may bring one view each. Nobody else is
-kept waiting: a push or a compaction in the middle of a run is noticed by listing the parts again,
-until nothing is new.
+Each view has a lock of its own, so that several processes may bring one view each; a compaction of
+the view waits for it. Nobody else is kept waiting: a push in the middle of a run is noticed by
+listing the parts again, until nothing is new.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from typing import Protocol
 
 from embedders.items import EPOCH
 from feature_repo import comparison, ledger, parts
-from feature_repo.atomic import exclusively
 from feature_repo.base import FeatureStore
 from feature_repo.tables import View
 
@@ -53,7 +52,7 @@ def materialize(
     """
     counts = {}
     for view in views:
-        with exclusively(root / f".{ledger.FILE}.{view.name}.lock"):
+        with ledger.bringing(root, view.name):
             run = _Run(root, view, feature_store, until=until, on_progress=on_progress)
             counts[view.name] = run.bring(is_full=is_full)
     return counts
