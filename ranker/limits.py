@@ -58,7 +58,7 @@ class ServerConfig:
     """Where the server listens, and what it shows besides its service.
 
     Raises:
-        ValueError: a port outside 0 to 65535.
+        ValueError: a port outside 0 to 65535, or a negative size or age.
     """
 
     host: str = "127.0.0.1"
@@ -70,8 +70,15 @@ class ServerConfig:
     metrics_port: int | None = None
     """Prometheus metrics over HTTP; None serves none, 0 picks a free port."""
     metrics_host: str = "127.0.0.1"
+    feature_cache_bytes: int = 512 * 2**20
+    """What the server holds at most of the online store's rows; 0 asks the store every time."""
+    history_age_s: float = 0.5
+    """How old a user's history may be before it is read again: pushed events are seen that late."""
 
     def __post_init__(self) -> None:
+        for name in ("feature_cache_bytes", "history_age_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"server.{name} must not be negative, got {getattr(self, name)}")
         for name in ("port", "metrics_port"):
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:

@@ -116,6 +116,7 @@ def load(
     store: Store,
     generation_id: str | None = None,
     online: bool = True,
+    reader: OnlineReader | None = None,
 ) -> LoadedGeneration:
     """Load and check a generation.
 
@@ -125,6 +126,7 @@ def load(
         generation_id: None for the current one.
         online: Read the online store, as a server does; else the offline one, for evaluation,
             whose queries bring their histories.
+        reader: What reads the online store; None makes one.
 
     Raises:
         GenerationError, AdapterError, UnusableIndex, StoreError: all ValueErrors that say what
@@ -141,9 +143,16 @@ def load(
     model = models.load(generation.adapter, llm=generation.llm)
     check_spaces(model, retrieval.item_vectors)
     item_ids = retrieval.item_vectors.item_ids
-    reader = OnlineReader(store) if online else None
+    if not online:
+        reader = None
+    elif reader is None:
+        reader = OnlineReader(store)
+    if reader is not None:
+        reader.refresh(generation.generation_id)
     titles = _titles(store, reader, item_ids)
     tokens_ND = _tokens(store, reader, generation, item_ids)
+    if reader is not None:
+        reader.clear()  # from here on the generation itself holds them
     return LoadedGeneration(
         generation=generation,
         model=model,

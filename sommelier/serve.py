@@ -1,5 +1,6 @@
 """A published generation in, a gRPC server that answers until it is told to stop out."""
 
+from feature_repo.reader import OnlineReader
 from ranker.loaded import LoadedGeneration, load
 from ranker.server import RankerServer, run_until_signal
 from sommelier.publish import generations
@@ -18,8 +19,16 @@ def loaded(workspace: Workspace, *, watch: Watch, online: bool = True) -> Loaded
     # A request's matrices are small: a second thread costs more than it brings, and two requests
     # at once are better served by a core each.
     torch.set_num_threads(1)
+    config = workspace.settings.server
     with watch.task("loading the generation"):
-        return load(generations(workspace), store=workspace.store, online=online)
+        reader = None
+        if online:
+            reader = OnlineReader(
+                workspace.store,
+                cached_bytes=config.feature_cache_bytes,
+                history_age_s=config.history_age_s,
+            )
+        return load(generations(workspace), store=workspace.store, online=online, reader=reader)
 
 
 def serve(workspace: Workspace, *, watch: Watch) -> None:

@@ -25,3 +25,9 @@ def test_a_limit_that_makes_no_sense_is_refused(limits: dict[str, int], told: st
 def test_a_port_is_within_its_range(name: str, port: int) -> None:
     with pytest.raises(ValueError, match=f"server.{name} must be between 0 and 65535, got {port}"):
         ServerConfig(**{name: port})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["feature_cache_bytes", "history_age_s"])
+def test_the_cache_has_no_negative_size_or_age(name: str) -> None:
+    with pytest.raises(ValueError, match=f"server.{name} must not be negative, got -1"):
+        ServerConfig(**{name: -1})  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pytest
 
 from embedders.items import Item, Modality
 from feature_repo.base import StoreError
+from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from ranker import tokens
 from ranker.generation import GenerationError, Generations
@@ -140,6 +141,15 @@ def test_a_stored_user_is_answered_as_an_inline_history(online: LoadedGeneration
     assert stored == answer(online, Query(history=model_world.history(*ANN)))
     assert not {one.item_id for one in stored.items} & set(ANN)
     assert stored.generation_id == "g-000001"
+
+
+def test_what_a_generation_holds_itself_does_not_fill_the_readers_cache(shop: Shop) -> None:
+    reader = OnlineReader(shop.store)
+    loaded = load(shop.generations, store=shop.store, reader=reader)
+    assert loaded.reader is reader
+    assert reader.num_bytes == 0
+    assert loaded.history("ann") is not None
+    assert reader.num_bytes > 0
 
 
 def test_a_user_that_nobody_knows_has_to_bring_a_history(
