@@ -34,6 +34,7 @@ IDS_PER_READ = 5_000  # SQLite refuses more than 32,766 parameters
 # Each pair meets every row of its user before one is chosen, and a row holds four lists: more
 # pairs cost memory, fewer cost time, since every join reads all parts.
 PAIRS_PER_JOIN = 10_000
+RECONNECTING = {"redis"}  # its client tries again by itself; another round only takes longer
 
 T = TypeVar("T")
 
@@ -189,16 +190,19 @@ class FeastStore(FeatureStore):
 
     def _online(self, work: Callable[[Provider], T]) -> T:
         """Work on the online store; once more on a new connection where the first one failed."""
+        kind = self._feast.config.online_store.type
+        if kind not in RECONNECTING:
+            try:
+                return work(self._feast._get_provider())
+            except StoreError:
+                raise
+            except Exception:  # each online store's client has errors of its own
+                self._hang_up()
         try:
             return work(self._feast._get_provider())
         except StoreError:
             raise
-        except Exception:  # each online store's client has errors of its own
-            self._hang_up()
-        try:
-            return work(self._feast._get_provider())
         except Exception as error:
-            kind = self._feast.config.online_store.type
             raise StoreError(
                 f"the online store ({kind}) failed: {str(error).strip()}; see that it runs, then "
                 "apply the store and materialize"

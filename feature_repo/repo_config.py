@@ -38,10 +38,10 @@ def load(profile: Path, *, root: Path) -> dict[str, Any]:
         raise StoreError(
             f"{profile} needs the environment variables {', '.join(unset)}; set them first"
         )
-    settings = yaml.safe_load(os.path.expandvars(text))
+    settings = yaml.safe_load(text)
     if not isinstance(settings, dict):
         raise StoreError(f"{profile} holds no settings; it should look like {EMBEDDED}")
-    anchored: dict[str, Any] = _anchor(settings, root.absolute())
+    anchored: dict[str, Any] = _fill(settings, root.absolute())
     return anchored
 
 
@@ -61,11 +61,13 @@ def online_id(settings: dict[str, Any]) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
-def _anchor(value: Any, root: Path) -> Any:
+def _fill(value: Any, root: Path) -> Any:
+    """Variables and paths filled in; after parsing, as a password may hold what YAML reads."""
     if isinstance(value, dict):
-        return {key: _anchor(inner, root) for key, inner in value.items()}
+        return {key: _fill(inner, root) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_anchor(inner, root) for inner in value]
+        return [_fill(inner, root) for inner in value]
     if isinstance(value, str):
-        return re.sub(r"^(sqlite:///)?data/", lambda match: f"{match[1] or ''}{root}/", value)
+        anchored = re.sub(r"^(sqlite:///)?data/", lambda match: f"{match[1] or ''}{root}/", value)
+        return os.path.expandvars(anchored)
     return value

@@ -3,10 +3,15 @@
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from tests.feature_repo.servers import PostgresServer, RedisServer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(
@@ -25,13 +30,18 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what this machine cannot run, saying why; asking for `shared_data` marks a test so."""
+    """Skip what this machine cannot run, saying why; asking for `shared_data` marks a test so.
+
+    Asking for `redis` or `postgres` marks it `servers`; where they are not installed it fails.
+    """
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared_data)
         if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():
             reason = f"no folder {SHARED_DATA}: set SOMMELIER_SHARED_DATA"
             item.add_marker(pytest.mark.skip(reason=reason))
+        if {"redis", "postgres"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.servers)
         if item.get_closest_marker("weights") and "SOMMELIER_WEIGHTS" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="no weights: set SOMMELIER_WEIGHTS"))
         if item.get_closest_marker("gpu") and not _has_gpu():
@@ -64,6 +74,24 @@ def imported_feast() -> None:
     tests that reach Feast through a lazy import ask for it beforehand.
     """
     import feast  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def redis() -> "Iterator[RedisServer]":
+    """A Redis that keeps nothing on disk; tests empty it before they begin."""
+    from tests.feature_repo import servers
+
+    with servers.running(servers.RedisServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[PostgresServer]":
+    """A PostgreSQL; tests make its database anew before they begin."""
+    from tests.feature_repo import servers
+
+    with servers.running(servers.PostgresServer) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
