@@ -15,9 +15,11 @@ def open_engine(config: EmbeddingSettings) -> Engine:
         ImportError: its library is missing; the message says how to install it.
     """
     if config.engine == "ray":
-        # Ray reads these while it is imported: nothing is told to its makers, and a cluster of this
-        # machine alone listens on the loopback, by Ray's switch for systems that ask about ports.
+        # Ray reads these while it is imported: nothing is told to its makers, its core keeps to
+        # itself what Ray Data does on purpose, and a cluster of this machine alone listens on the
+        # loopback, by Ray's switch for systems that ask about ports.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         if config.ray_address is None:
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         try:
