@@ -3,7 +3,7 @@
 The only place that imports the room's heavy leaves, each when it is chosen.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -16,25 +16,40 @@ from embedders.items import Modality
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from embedders.graph_lightgcn import GraphConfig, LightGcnEmbedder
+    from embedders.graph_config import GraphConfig
+    from embedders.graph_lightgcn import LightGcnEmbedder
+    from embedders.model_file import ModelFile
+    from embedders.vectors import Embeddings
 
 INSTALL = "pip install 'sommelier[embed]'"
 
 # Encoder -> the options it takes, for each modality. `model` is required wherever it is taken.
-HUB = ("model", "revision", "trust_remote_code", "device", "batch_size")
-BROUGHT = ("name", "dim", "center", "scale", "is_normalized", "until")
+HUB = ("model", "revision", "trust_remote_code", "dtype", "device", "dim", "batch_size")
+FILE = ("model", "output", "dim", "num_threads", "batch_size")
+PICTURES = (*FILE, "layout", "size", "resize", "value_range", "mean", "std")
+SOUNDS = (*FILE, "rate", "window", "hop", "limit_s")
+BROUGHT = ("name", "revision", "dim", "center", "scale", "is_normalized", "until")
 OPTIONS: Mapping[Modality, Mapping[str, tuple[str, ...]]] = {
     Modality.AUDIO: {
-        "fbank": ("num_mels", "poolings"),
-        "auto": HUB,
+        "fbank": ("num_mels", "poolings", "limit_s"),
+        "auto": (*HUB, "limit_s"),
+        "onnx": SOUNDS,
+        "tflite": SOUNDS,
         "brought": BROUGHT,
     },
     Modality.GRAPH: {"lightgcn": (), "brought": BROUGHT},
-    Modality.IMAGE: {"hog": (), "auto": HUB, "brought": BROUGHT},
+    Modality.IMAGE: {
+        "hog": (),
+        "auto": HUB,
+        "onnx": PICTURES,
+        "tflite": PICTURES,
+        "brought": BROUGHT,
+    },
     Modality.TEXT: {
-        "minilm": ("prefix", "device", "batch_size"),
-        "sentence": (*HUB, "prefix"),
-        "auto": (*HUB, "prefix", "pooling", "max_length"),
+        "minilm": ("prefix", "query_prefix", "dtype", "device", "batch_size"),
+        "sentence": (*HUB, "prefix", "query_prefix"),
+        "auto": (*HUB, "prefix", "query_prefix", "pooling", "max_length"),
+        "onnx": (*FILE, "prefix", "query_prefix", "pooling", "max_length"),
         "brought": BROUGHT,
     },
 }
@@ -50,25 +65,58 @@ class EncoderConfig:
 
     modality: Modality
     encoder: str
-    """audio: fbank, auto, brought; graph: lightgcn, brought; image: hog, auto, brought; text:
-    minilm, sentence, auto, brought."""
+    """audio: fbank, auto, onnx, tflite, brought; graph: lightgcn, brought; image: hog, auto, onnx,
+    tflite, brought; text: minilm, sentence, auto, onnx, brought."""
     model: str | None = None
-    """A folder or a hub id."""
+    """A folder or a hub id; of onnx and tflite the file, of texts the folder that holds model.onnx
+    and tokenizer.json."""
     revision: str | None = None
-    """A hub model's commit."""
+    """A hub model's commit. Of brought vectors, any word: another one says that another encoder
+    made them."""
     trust_remote_code: bool | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """What the model computes in; another precision is another space."""
     device: str | None = None
+    """As torch names it, or auto: CUDA where there is any."""
     batch_size: int | None = None
+    num_threads: int | None = None
+    """On how many cores a model file runs; without it, all."""
+    output: str | None = None
+    """Which tensor of a model file holds the vector, by name or number, where there are several;
+    of tflite also an inner one."""
+    layout: Literal["NHWC", "NCHW"] | None = None
+    """Of a model file's pictures: colors last or first, where the file does not tell."""
+    size: int | None = None
+    """In pixels, of a side, where the file takes pictures of any size."""
+    resize: Literal["stretch", "crop"] | None = None
+    """How a picture is brought to that shape: stretch, or crop the middle out."""
+    value_range: tuple[float, float] | None = None
+    """What black and white become: 0 and 1, in a file of whole numbers its own levels."""
+    mean: tuple[float, float, float] | None = None
+    """Of red, green and blue, subtracted after that."""
+    std: tuple[float, float, float] | None = None
+    """By which they are divided then."""
+    rate: int | None = None
+    """Samples a second that a model file wants to hear: 16000."""
+    window: int | None = None
+    """In samples, where the file takes any number."""
+    hop: int | None = None
+    """Samples from one window to the next; without it, windows stand end to end."""
     prefix: str | None = None
     """Put before each text, e.g. `passage: `."""
+    query_prefix: str | None = None
+    """Put before each text that is searched with."""
     pooling: Literal["mean", "cls", "last"] | None = None
     max_length: int | None = None
     """In tokens."""
     num_mels: int | None = None
-    poolings: tuple[Literal["max", "mean"], ...] | None = None
+    poolings: tuple[Literal["max", "mean", "attention"], ...] | None = None
+    limit_s: float | None = None
+    """Of a longer sound the middle so many seconds count."""
     name: str | None = None
     """Of brought vectors: the catalog's file is vectors/<modality>_<name>.parquet."""
     dim: int | None = None
+    """How long the vectors must be."""
     center: bool | None = None
     scale: bool | None = None
     is_normalized: bool | None = None
@@ -161,7 +209,45 @@ def create(config: EncoderConfig, *, catalog: Brings) -> Embedder:
                 from embedders.audio_auto import AutoAudioEmbedder
 
                 return AutoAudioEmbedder(**options)
+            case (_, "onnx" | "tflite"):
+                return _from_file(config)
     raise AssertionError(f"OPTIONS lists {config.modality} {config.encoder!r}, nothing makes it")
+
+
+def _from_file(config: EncoderConfig) -> Embedder:
+    """An encoder whose weights and graph are one file, run by the file's own runtime."""
+    options = config.options
+    path = Path(options.pop("model"))
+    opening = _taken(options, ("output", "num_threads"))
+    if config.modality is Modality.TEXT:
+        from embedders.text_file import MODEL_FILE, FileTextEmbedder
+
+        return FileTextEmbedder(_open(config.encoder, path / MODEL_FILE, opening), **options)
+    model = _open(config.encoder, path, opening)
+    if config.modality is Modality.IMAGE:
+        from embedders.image_file import FileImageEmbedder, ImageInput
+
+        takes = ImageInput(**_taken(options, PICTURES[len(FILE) :]))
+        return FileImageEmbedder(model, takes=takes, **options)
+    from embedders.audio_file import AudioInput, FileAudioEmbedder
+
+    hears = AudioInput(**_taken(options, SOUNDS[len(FILE) :]))
+    return FileAudioEmbedder(model, takes=hears, **options)
+
+
+def _open(runtime: str, path: Path, options: Mapping[str, Any]) -> "ModelFile":
+    if runtime == "onnx":
+        from embedders.onnx_file import OnnxFile
+
+        return OnnxFile(path, **options)
+    from embedders.tflite_file import TfliteFile
+
+    return TfliteFile(path, **options)
+
+
+def _taken(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Those of the options that have these names, which are no longer among the others."""
+    return {name: options.pop(name) for name in names if name in options}
 
 
 def fit_graph(
@@ -169,9 +255,13 @@ def fit_graph(
     interactions: "pa.Table",
     until: datetime | None,
     *,
+    friends: "pa.Table | None" = None,
+    item_edges: "pa.Table | None" = None,
     on_progress: Callable[[int, int, float], None] | None = None,
 ) -> "LightGcnEmbedder":
     """Train the graph encoder on the events before `until`; None takes them all.
+
+    Friends and item edges are the catalog's; the configuration says whether they are used.
 
     Raises:
         ValueError: nothing is left to train on.
@@ -181,7 +271,28 @@ def fit_graph(
     with _libraries("the graph encoder 'lightgcn'"):
         from embedders import graph_lightgcn
 
-    return graph_lightgcn.fit(interactions, until=until, config=config, on_progress=on_progress)
+    return graph_lightgcn.fit(
+        interactions,
+        until=until,
+        config=config,
+        friends=friends,
+        item_edges=item_edges,
+        on_progress=on_progress,
+    )
+
+
+def trained_graph(
+    items: "Embeddings", users: "Embeddings", until: datetime | None
+) -> "LightGcnEmbedder":
+    """A graph encoder that was trained before, from all that it holds.
+
+    Raises:
+        ImportError: a library is missing; the message says how to install it.
+    """
+    with _libraries("the graph encoder 'lightgcn'"):
+        from embedders import graph_lightgcn
+
+    return graph_lightgcn.LightGcnEmbedder(items=items, users=users, until=until)
 
 
 def _brought_file(modality: Modality, name: str, catalog: Brings) -> Path:

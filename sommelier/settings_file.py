@@ -220,6 +220,6 @@ def _join(base: Path, path: Path) -> Path:
 
 
 def _local(base: Path, model: str) -> str:
-    """A model's folder made absolute; a hub id stays."""
-    folder = _join(base, Path(model))
-    return str(folder) if folder.is_dir() else model
+    """A model's folder or file made absolute; a hub id stays."""
+    path = _join(base, Path(model))
+    return str(path) if path.exists() else model
