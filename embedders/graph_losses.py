@@ -1,6 +1,7 @@
-"""All nodes' unit vectors and a batch of pairs in, how far known items are from being nearest out.
+"""All nodes' vectors and a batch of pairs in, how far known items are from being nearest out.
 
-Both losses compare cosines divided by a temperature, and weigh a pair by its strongest behavior.
+Both losses compare cosines, because cosines are what the index will search, divided by a
+temperature, and weigh a pair by its strongest behavior.
 `Bpr` is LightGCN's (Rendle et al., UAI 2009), against one unknown item of the same user. `Softmax`
 is the sampled softmax (Wu et al., arXiv 2201.02327), against items that the batch shares: cheap, as
 scores against them are one matrix product, and they may hold an item that the user knows, which the
@@ -19,6 +20,7 @@ from torch.nn.functional import embedding, logsigmoid
 
 from embedders.graph_config import GraphConfig
 from embedders.graph_edges import Edges
+from embedders.graph_smoothing import unit
 
 SCORES = 1 << 20  # held at once: larger blocks leave the processor's cache, at ten times the cost
 
@@ -61,7 +63,7 @@ class Bpr:
         users_B, weights_B = self._users_E[batch_B], self._weights_E[batch_B]
         unknown_B = self._negatives.draw(users_B, generator) + self._num_users
         nodes_3B = torch.stack([users_B, self._items_E[batch_B] + self._num_users, unknown_B])
-        users_BD, known_BD, unknown_BD = embedding(nodes_3B, vectors_ND)
+        users_BD, known_BD, unknown_BD = _units(vectors_ND, nodes_3B)
         margins_B = (users_BD * (known_BD - unknown_BD)).sum(dim=1) / self._temperature
         loss = -(weights_B * logsigmoid(margins_B)).sum() / weights_B.sum()
         return loss, nodes_3B
@@ -85,10 +87,10 @@ class Softmax:
         """See `Loss`; the nodes are users and known items, [2, B]."""
         nodes_2B = torch.stack([self._users_E[batch_B], self._items_E[batch_B] + self._num_users])
         weights_B = self._weights_E[batch_B]
-        users_BD, known_BD = embedding(nodes_2B, vectors_ND)
+        users_BD, known_BD = _units(vectors_ND, nodes_2B)
         drawn_M = torch.randperm(self._num_items, generator=generator)[: self._num_negatives]
         drawn_M = drawn_M + self._num_users
-        drawn_MD = embedding(drawn_M, vectors_ND) / self._temperature
+        drawn_MD = unit(embedding(drawn_M, vectors_ND)) / self._temperature
         known_B = (users_BD * known_BD).sum(dim=1) / self._temperature
         rows = max(1, SCORES // len(drawn_M))
         others_B = torch.cat(
@@ -101,6 +103,12 @@ class Softmax:
         )
         losses_B = torch.nn.functional.softplus(others_B - known_B)
         return (weights_B * losses_B).sum() / weights_B.sum(), nodes_2B
+
+
+def _units(vectors_ND: Tensor, nodes_KB: Tensor) -> Tensor:
+    """The nodes' vectors, of unit length, [K, B, D]. Not all N: a batch may be far smaller."""
+    rows = embedding(nodes_KB.flatten(), vectors_ND)
+    return unit(rows).reshape(*nodes_KB.shape, -1)
 
 
 class Negatives:

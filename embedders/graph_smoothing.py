@@ -80,7 +80,7 @@ class Smoothing(torch.nn.Module):
     def forward(self, x_ND: Tensor, *_: Any) -> Tensor:
         """Smooth once. Further arguments are torch_geometric's convention, and passed over."""
         if self._scale:
-            x_ND = torch.nn.functional.normalize(x_ND, dim=1)
+            x_ND = unit(x_ND)
         if self._log_shares_R is None:
             return self._products[0](x_ND)
         shares_NR = self._has_NR * torch.softmax(self._log_shares_R, dim=0)
@@ -89,6 +89,29 @@ class Smoothing(torch.nn.Module):
         for r, product in enumerate(self._products[1:], start=1):
             mixed_ND = mixed_ND + shares_NR[:, r : r + 1] * product(x_ND)
         return mixed_ND
+
+
+def unit(x_ND: Tensor) -> Tensor:
+    """Rows of unit length. As `normalize`, with a gradient of three passes over memory, not ten."""
+    unit_ND: Tensor = _Unit.apply(x_ND)  # type: ignore[no-untyped-call]
+    return unit_ND
+
+
+class _Unit(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor) -> Tensor:
+        norms_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True).clamp_min_(1e-12)
+        unit_ND = x_ND / norms_N1
+        ctx.save_for_backward(unit_ND, norms_N1)
+        return unit_ND
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        unit_ND, norms_N1 = ctx.saved_tensors
+        along_N1 = (gradients[0] * unit_ND).sum(dim=1, keepdim=True)
+        across_ND: Tensor = torch.addcmul(gradients[0], unit_ND, along_N1, value=-1)
+        across_ND /= norms_N1
+        return across_ND
 
 
 class _Product:

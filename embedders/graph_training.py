@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import embedding, normalize
+from torch.nn.functional import embedding
 from torch_geometric.nn import LightGCN
 
 from embedders import graph_losses
@@ -37,9 +37,7 @@ def train(
         order = loss_of.trainable_E[torch.randperm(num_pairs, generator=generator)]
         total = 0.0
         for batch_B in order.split(config.batch_size):
-            # Cosines are compared, because cosines are what the index will search.
-            vectors_ND = normalize(model.get_embedding(None), dim=1)
-            loss, nodes_KB = loss_of(vectors_ND, batch_B, generator)
+            loss, nodes_KB = loss_of(model.get_embedding(None), batch_B, generator)
             untouched = embedding(nodes_KB, model.embedding.weight)
             loss = loss + config.weight_decay * untouched.square().sum() / len(batch_B)
             optimizer.zero_grad()
