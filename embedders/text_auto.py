@@ -74,7 +74,7 @@ class AutoTextEmbedder(Embedder):
         self._max_length = min(
             max_length, self._tokenizer.model_max_length, _positions(self._encoder.model)
         )
-        # The first call sets the tokenizer's limit, which must not happen beside another call.
+        # The first call sets the tokenizer's limit: so that threads share it unchanged.
         self._tokens("")
         self.space = self._encoder.space(
             Modality.TEXT,

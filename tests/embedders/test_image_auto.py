@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from embedders.checkpoint import Dtype
 from embedders.image_auto import AutoImageEmbedder
 from embedders.items import Item
 from tests.embedders import tiny
@@ -22,6 +23,9 @@ from transformers import (
     Dinov2Model,
     ResNetConfig,
     ResNetModel,
+    Siglip2Config,
+    Siglip2ImageProcessorPil,
+    Siglip2Model,
     SiglipConfig,
     SiglipModel,
     ViTConfig,
@@ -71,6 +75,14 @@ def clip(folder: Path) -> Path:
     return tiny.save(tiny.seeded(lambda: CLIPModel(config)), folder)
 
 
+def siglip2(folder: Path) -> Path:
+    """Keeps a picture's proportions: its inputs are patches, a mask and a shape."""
+    text, vision = {**LAYERS, "vocab_size": 30}, {**LAYERS, "patch_size": 8, "num_patches": 16}
+    config = Siglip2Config(text_config=text, vision_config=vision)
+    Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16).save_pretrained(folder)
+    return tiny.save(tiny.seeded(lambda: Siglip2Model(config)), folder)
+
+
 def siglip(folder: Path) -> Path:
     config = SiglipConfig(text_config={**LAYERS, "vocab_size": 30}, vision_config=VISION)
     return save(folder, tiny.seeded(lambda: SiglipModel(config)))
@@ -83,6 +95,7 @@ MODELS = {
     "resnet": (resnet, 12),
     "clip": (clip, 20),
     "siglip": (siglip, 16),
+    "siglip2": (siglip2, 16),
 }
 
 
@@ -124,30 +137,76 @@ def test_the_declared_dimension_is_the_models(folders: dict[str, Path], name: st
     assert "Pil" in space.preprocessing
 
 
-def test_clip_answers_by_its_image_features(folders: dict[str, Path], tmp_path: Path) -> None:
-    (item,) = tiny.image_items(tmp_path)[:1]
-    assert item.image_path is not None
-    processor = CLIPImageProcessorPil.from_pretrained(folders["clip"])
-    inputs = processor(images=Image.open(item.image_path), return_tensors="pt")
+def plainly(name: str, folder: Path, path: Path) -> np.ndarray:
+    """One picture's unit vector by the family's own class and processor alone."""
+    processors = {"clip": CLIPImageProcessorPil, "siglip2": Siglip2ImageProcessorPil}
+    processor = processors.get(name, ViTImageProcessorPil).from_pretrained(folder)
+    with Image.open(path) as picture:
+        inputs = processor(images=picture.convert("RGB"), return_tensors="pt")
+
+    def vector() -> torch.Tensor:
+        match name:
+            case "clip":
+                model = CLIPModel.from_pretrained(folder).eval()
+                pooled = model.vision_model(**inputs).pooler_output
+                return model.visual_projection(pooled)  # type: ignore[no-any-return]
+            case "siglip":
+                model = SiglipModel.from_pretrained(folder).eval()
+                return model.vision_model(**inputs).pooler_output  # type: ignore[no-any-return]
+            case "siglip2":
+                model = Siglip2Model.from_pretrained(folder).eval()
+                return model.get_image_features(**inputs).pooler_output  # type: ignore[no-any-return]
+            case "classifier":  # has no trained pooling layer
+                model = ViTForImageClassification.from_pretrained(folder).eval()
+                return model.vit(**inputs).last_hidden_state[:, 0]  # type: ignore[no-any-return]
+            case _:
+                model = AutoModel.from_pretrained(folder).eval()
+                return model(**inputs).pooler_output.flatten(1)  # type: ignore[no-any-return]
+
     with torch.inference_mode():
-        model = AutoModel.from_pretrained(folders["clip"]).eval()
-        features = model.visual_projection(model.vision_model(**inputs).pooler_output)
-    expected = torch.nn.functional.normalize(features).numpy()
-    found = vectors(AutoImageEmbedder(model=folders["clip"]), [item])
+        return torch.nn.functional.normalize(vector()).numpy()[0]
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_family_gives_what_transformers_gives(
+    folders: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    items = tiny.image_items(tmp_path)
+    found = vectors(AutoImageEmbedder(model=folders[name]), items)
+    expected = [plainly(name, folders[name], item.image_path) for item in items if item.image_path]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_classifier_answers_by_its_first_token(folders: dict[str, Path], tmp_path: Path) -> None:
-    (item,) = tiny.image_items(tmp_path)[:1]
-    assert item.image_path is not None
-    processor = ViTImageProcessorPil.from_pretrained(folders["classifier"])
-    inputs = processor(images=Image.open(item.image_path), return_tensors="pt")
-    with torch.inference_mode():
-        model = ViTForImageClassification.from_pretrained(folders["classifier"]).eval()
-        first = model.vit(**inputs).last_hidden_state[:, 0]
-    expected = torch.nn.functional.normalize(first).numpy()
-    found = vectors(AutoImageEmbedder(model=folders["classifier"]), [item])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", ["clip", "dinov2", "siglip2", "vit"])
+def test_shorter_floats_give_nearly_the_same_vectors_in_another_space(
+    folders: dict[str, Path], tmp_path: Path, name: str, dtype: Dtype
+) -> None:
+    full = AutoImageEmbedder(model=folders[name])
+    short = AutoImageEmbedder(model=folders[name], dtype=dtype)
+    items = tiny.image_items(tmp_path)
+    cosines = (vectors(full, items) * vectors(short, items)).sum(axis=1)
+    assert 0.99 < cosines.min() < 1 - 1e-9
+    assert short.space.preprocessing == f"{full.space.preprocessing}; in {dtype}"
+    assert vectors(short, items).dtype == np.float32
+
+
+def test_a_declared_length_is_checked_when_the_model_is_loaded(folders: dict[str, Path]) -> None:
+    assert AutoImageEmbedder(model=folders["clip"], dim=20).space.dim == 20
+    with pytest.raises(ValueError, match="vectors of 20 dimensions, declared are 512; correct"):
+        AutoImageEmbedder(model=folders["clip"], dim=512)
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_found_and_gives_the_same_vectors(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    gpu = AutoImageEmbedder(model=folders["vit"])
+    cpu = AutoImageEmbedder(model=folders["vit"], device="cpu")
+    assert gpu.space == cpu.space
+    assert next(gpu._encoder.model.parameters()).is_cuda
+    items = tiny.image_items(tmp_path)
+    np.testing.assert_allclose(vectors(gpu, items), vectors(cpu, items), atol=1e-3)
 
 
 def test_loading_is_quiet(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from embedders.base import Embedder
+from embedders.checkpoint import Dtype
 from embedders.items import Item
 from embedders.text_sentence import SentenceEmbedder
 from tests.embedders import tiny
@@ -103,6 +104,45 @@ def test_the_prefix_alone_goes_before_a_text_never_the_models_default_prompt(fol
     np.testing.assert_allclose(prefixed, written_out, atol=1e-6)
     bare = vectors(SentenceEmbedder(model=folder), [Item(item_id="1", title=title)])
     assert not np.allclose(bare, written_out, atol=1e-3)
+
+
+def test_the_vectors_are_those_of_the_library(folder: Path) -> None:
+    titles = list(tiny.TITLES)
+    plain = SentenceTransformer(str(folder), device="cpu")
+    prefixed = plain.encode(titles, prompt="a song : ", normalize_embeddings=True)
+    bare = plain.encode(titles, prompt="", normalize_embeddings=True)
+    embedder = SentenceEmbedder(model=folder, prefix="a song : ", query_prefix="")
+    np.testing.assert_allclose(vectors(embedder, tiny.text_items()), prefixed, atol=1e-6)
+    np.testing.assert_allclose(embedder.encode_queries(titles), bare, atol=1e-6)
+
+
+def test_a_query_takes_the_items_prefix_where_it_has_none_of_its_own(folder: Path) -> None:
+    embedder = SentenceEmbedder(model=folder, prefix="a song : ")
+    queries = embedder.encode_queries(list(tiny.TITLES))
+    np.testing.assert_allclose(queries, vectors(embedder, tiny.text_items()), atol=1e-6)
+    assert (
+        embedder.space
+        == SentenceEmbedder(model=folder, prefix="a song : ", query_prefix="the ").space
+    )
+    assert embedder.encode_queries([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_shorter_floats_give_nearly_the_same_vectors_in_another_space(
+    folder: Path, dtype: Dtype
+) -> None:
+    full, short = SentenceEmbedder(model=folder), SentenceEmbedder(model=folder, dtype=dtype)
+    items = tiny.text_items()
+    cosines = (vectors(full, items) * vectors(short, items)).sum(axis=1)
+    assert 0.99 < cosines.min() < 1 - 1e-9
+    assert short.space.preprocessing == f"{full.space.preprocessing}; in {dtype}"
+    assert vectors(short, items).dtype == np.float32
+
+
+def test_a_declared_length_is_checked_when_the_model_is_loaded(folder: Path) -> None:
+    assert SentenceEmbedder(model=folder, dim=16).space.dim == 16
+    with pytest.raises(ValueError, match="vectors of 16 dimensions, declared are 384; correct"):
+        SentenceEmbedder(model=folder, dim=384)
 
 
 def test_loading_and_encoding_are_quiet(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

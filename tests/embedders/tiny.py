@@ -65,15 +65,20 @@ def save_words(folder: Path) -> int:
     return len(vocabulary)
 
 
-def save_bytes(folder: Path) -> int:
+def save_bytes(folder: Path, *, is_ended: bool = False) -> int:
     """A byte-level BPE as decoders have: pads on the left, frames nothing, has no unknown token.
 
-    It knows the bytes of the titles alone, so that of other scripts it leaves no token.
+    It knows the bytes of the titles alone, so that of other scripts it leaves no token. One that
+    ends each text itself does so with the padding's token, as Qwen3-Embedding's does.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     trainer = BpeTrainer(vocab_size=60, special_tokens=["<|endoftext|>"], show_progress=False)
     tokenizer.train_from_iterator(TITLES, trainer)
+    if is_ended:
+        tokenizer.post_processor = TemplateProcessing(
+            single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+        )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|endoftext|>", padding_side="left"
     ).save_pretrained(folder)
