@@ -331,6 +331,16 @@ def test_batches_are_the_same_whatever_the_number_of_workers() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 3])
+def test_nothing_is_encoded_beyond_the_batch_that_was_given_out(num_workers: int) -> None:
+    embedder = Lengths()
+    pairs = [(item, None) for item in items(*["a"] * 50)]
+    for place, _ in enumerate(
+        embed(embedder, pairs, batch_rows=4, num_workers=num_workers), start=1
+    ):
+        assert len(embedder.encoded) == place
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
 def test_what_a_worker_raises_reaches_the_caller(num_workers: int) -> None:
     titles = ["a"] * 30 + ["fatal"] + ["b"] * 30
     batches = embed(
