@@ -101,7 +101,7 @@ class _Unit(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor) -> Tensor:
         norms_N1 = torch.linalg.vector_norm(x_ND, dim=1, keepdim=True).clamp_min_(1e-12)
-        unit_ND = x_ND / norms_N1
+        unit_ND: Tensor = x_ND / norms_N1
         ctx.save_for_backward(unit_ND, norms_N1)
         return unit_ND
 
