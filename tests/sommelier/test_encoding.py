@@ -112,9 +112,7 @@ def test_swapped_weights_are_refused_before_anything_is_written(folder: Path) ->
 
 def test_a_repair_makes_every_old_row_again_and_leaves_its_time(folder: Path) -> None:
     bring(folder, Letters(weights=0))
-    since = {
-        key: known.event_timestamp for key, known in Store(folder / "store").known(Letters.space)
-    }
+    before = dict(Store(folder / "store").known(Letters.space))
     repaired = bring(folder, Letters(weights=1), consent=REPAIR)
     assert repaired.embedded == NUM_ITEMS
     np.testing.assert_array_equal(held(folder).vectors_ND, expected(1))
