@@ -140,13 +140,152 @@ def test_rejects_are_noted_once(run: Run, folder: Path) -> None:
     assert len(list((folder / "store/rejects").glob("*.parquet"))) == 1
 
 
-def test_too_many_rejects_fail_after_all_else_is_done(run: Run, folder: Path) -> None:
-    (folder / "catalog/media/item-3.wav").write_bytes(b"")
-    embed(run, folder, "--max-rejects", "1")
+def test_too_many_rejects_end_the_run_at_once_and_what_was_embedded_stays(
+    run: Run, folder: Path
+) -> None:
+    picture = folder / "catalog/media/item-1.png"
+    picture.write_bytes(picture.read_bytes()[:300])
     shown = embed(run, folder, "--max-rejects", "0", code=1)
-    assert "--max-rejects allows 0" in shown
+    assert "1 rows were set aside, and --max-rejects allows 0: stopped" in shown
+    assert "item-1" in reasons(folder)
+    held = {space.modality: space for space in Store(folder / "store").spaces().values()}
+    assert set(held) == {Modality.TEXT, Modality.IMAGE}, "the sounds come after the pictures"
+    pictures = Store(folder / "store").read(held[Modality.IMAGE])
+    assert list(pictures.item_ids) == ["item-0", "item-2", "item-3"]
+    assert row(embed(run, folder, "--max-rejects", "1"), "image") == [0, 3, 1, 0]
     spaces = Workspace(load(folder / "sommelier.toml")).spaces()
     assert [space.modality for space in spaces] == [Modality.AUDIO, Modality.IMAGE, Modality.TEXT]
+
+
+def rewrite(folder: Path, lines: list[str]) -> None:
+    (folder / "catalog/items.jsonl").write_text("\n".join(lines))
+
+
+def held(folder: Path) -> dict[Modality | None, list[str]]:
+    """The ids whose vectors the store holds, by modality."""
+    store = Store(folder / "store")
+    return {space.modality: list(store.read(space).item_ids) for space in store.spaces().values()}
+
+
+def test_an_item_that_left_the_catalog_is_taken_away_and_may_come_back(
+    run: Run, folder: Path
+) -> None:
+    embed(run, folder)
+    lines = (folder / "catalog/items.jsonl").read_text().splitlines()
+    rewrite(folder, lines[:2] + lines[3:])
+    shown = embed(run, folder)
+    assert "1 items are gone from the catalog: taken away" in shown
+    left = ["item-0", "item-1", "item-3"]
+    assert set(map(tuple, held(folder).values())) == {tuple(left)}
+    assert list(Store(folder / "store").profile_ids()) == left
+    assert "gone from the catalog" not in embed(run, folder), "once is enough"
+
+    rewrite(folder, lines)
+    back = embed(run, folder)
+    assert [row(back, name) for name in ("text", "image", "audio")] == [[1, 3, 0, 0]] * 3
+    assert {len(ids) for ids in held(folder).values()} == {4}
+    assert len(list(Store(folder / "store").profile_ids())) == 4
+
+
+def test_a_picture_that_an_item_lost_is_taken_away_and_nothing_else_of_it(
+    run: Run, folder: Path
+) -> None:
+    embed(run, folder)
+    lines = (folder / "catalog/items.jsonl").read_text().splitlines()
+    bare = json.loads(lines[2])
+    del bare["image_path"]
+    rewrite(folder, [*lines[:2], json.dumps(bare), lines[3]])
+    shown = embed(run, folder)
+    assert "1 image vectors were taken away" in shown
+    assert row(shown, "image") == [0, 3, 0, 1]
+    assert held(folder)[Modality.IMAGE] == ["item-0", "item-1", "item-3"]
+    assert len(held(folder)[Modality.AUDIO]) == 4
+    assert "taken away" not in embed(run, folder)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Sixty items with brought vectors and nothing else."""
+    (tmp_path / "catalog").mkdir()
+    lines = [json.dumps({"item_id": f"i{n:02}", "title": f"Item {n}"}) for n in range(60)]
+    (tmp_path / "catalog/items.jsonl").write_text("\n".join(lines))
+    bring(tmp_path, seed=0)
+    (tmp_path / "sommelier.toml").write_text(
+        SETTINGS.partition('[[encoders]]\nmodality = "image')[0]
+    )
+    return tmp_path
+
+
+def bring(folder: Path, *, seed: int, num_same: int = 0) -> None:
+    """Vectors of a seed, the first ones those of seed 0."""
+    same, other = (np.random.default_rng(one).normal(size=(60, 3)) for one in (0, seed))
+    rows = {f"i{n:02}": (same if n < num_same else other)[n].tolist() for n in range(60)}
+    vectors(folder / "catalog/vectors/text_toy.parquet", rows)
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "store").rglob("*") if path.is_file())
+
+
+def test_half_a_catalog_is_not_taken_away_without_a_word(run: Run, many: Path) -> None:
+    embed(run, many)
+    before = files(many)
+    lines = (many / "catalog/items.jsonl").read_text().splitlines()
+    rewrite(many, [*lines[:30], json.dumps({"item_id": "new", "title": "New"})])
+    shown = embed(run, many, code=1)
+    assert "30 of 60 stored items are not in the catalog any more" in shown
+    assert "--allow-deletions" in shown
+    assert files(many) == before
+
+    shown = embed(run, many, "--allow-deletions")
+    assert "30 items are gone from the catalog: taken away" in shown
+    assert held(many)[Modality.TEXT] == [f"i{n:02}" for n in range(30)]
+
+
+def test_a_share_that_the_settings_allow_is_taken_away(run: Run, many: Path) -> None:
+    embed(run, many)
+    rewrite(many, (many / "catalog/items.jsonl").read_text().splitlines()[:30])
+    shown = embed(run, many, "--set", "embedding.max_deleted_share=0.5")
+    assert "30 items are gone" in shown
+
+
+def test_vectors_that_vanished_from_a_brought_file_are_not_taken_away_without_a_word(
+    run: Run, many: Path
+) -> None:
+    embed(run, many)
+    vectors(many / "catalog/vectors/text_toy.parquet", {"i00": [1.0, 2.0, 3.0]})
+    shown = embed(run, many, code=1)
+    assert "59 of 60 stored items with text vectors show no such content any more" in shown
+    assert len(held(many)[Modality.TEXT]) == 60
+    assert "59 text vectors were taken away" in embed(run, many, "--allow-deletions")
+    assert held(many)[Modality.TEXT] == ["i00"]
+
+
+def test_a_file_of_another_encoder_under_the_same_name_is_refused_unless_accepted(
+    run: Run, many: Path
+) -> None:
+    embed(run, many)
+    before = Store(many / "store")
+    (space,) = before.spaces().values()
+    old_ND = before.read(space).vectors_ND
+    bring(many, seed=1)
+    shown = embed(run, many, code=1)
+    assert "60 of 60 known text vectors of 'toy' differ from before" in shown
+    assert "--accept-changed" in shown
+    np.testing.assert_array_equal(Store(many / "store").read(space).vectors_ND, old_ND)
+
+    assert row(embed(run, many, "--accept-changed"), "text") == [60, 0, 0, 0]
+    assert not np.allclose(Store(many / "store").read(space).vectors_ND, old_ND)
+
+
+def test_a_few_brought_vectors_may_change_as_they_like(run: Run, many: Path) -> None:
+    embed(run, many)
+    bring(many, seed=1, num_same=40)
+    assert row(embed(run, many), "text") == [20, 40, 0, 0]
+
+
+def test_an_engine_that_is_not_there_is_named(run: Run, many: Path) -> None:
+    assert "embedding.engine" in embed(run, many, "--engine", "spark", code=1)
 
 
 def test_a_brought_file_that_is_not_there_is_named(run: Run, folder: Path) -> None:
