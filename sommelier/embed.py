@@ -14,6 +14,7 @@ from embedders.registry import EncoderConfig
 from sommelier import graph
 from sommelier.encoding import Consent, Tally, bring_up_to_date
 from sommelier.gone import gone
+from sommelier.imputing import impute_graph
 from sommelier.set_aside import SetAside
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace, space_facts
@@ -63,6 +64,10 @@ def embed(
     spaces = sorted(
         (tally.space for tally in tallies if tally.space), key=lambda one: str(one.modality)
     )
+    num_imputed = 0
+    if graph_spaces := [one for one in spaces if one.modality is Modality.GRAPH and notes]:
+        content = [one for one in spaces if one.modality is not Modality.GRAPH]
+        num_imputed = impute_graph(workspace, graph_spaces[0], content, watch=watch)
     workspace.state.write("embed", {"spaces": [space_facts(one) for one in spaces], **notes})
     graph.forget(workspace)
     facts = [
@@ -71,6 +76,10 @@ def embed(
     ]
     if missing.item_ids:
         facts.append(f"{len(missing.item_ids):,} items are gone from the catalog: taken away")
+    if num_imputed:
+        facts.append(
+            f"{num_imputed:,} items without interactions got a graph vector from similar ones"
+        )
     return _summary(catalog.num_items, tallies, facts, set_aside)
 
 
