@@ -136,8 +136,8 @@ def write_users(workspace: Workspace, embedder: "LightGcnEmbedder") -> None:
 
 
 def num_items(store: Store, space: Space) -> int:
-    """How many items have a vector in the space."""
-    return _num_live(store, space, Entity.ITEM)
+    """How many items have a vector in the space that was trained, not imputed."""
+    return _num_live(store, space, Entity.ITEM) - len(store.imputed(space))
 
 
 def _num_live(store: Store, space: Space, entity: Entity) -> int:
