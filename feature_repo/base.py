@@ -23,6 +23,10 @@ class StoreError(ValueError):
     """The store cannot do what was asked; the message says what to mend."""
 
 
+class Unreachable(StoreError):
+    """The online store does not answer, or has lost a whole table."""
+
+
 class Entity(StrEnum):
     """Whom a row describes."""
 
@@ -83,8 +87,12 @@ class FeatureStore(ABC):
         """
 
     @abstractmethod
-    def write_online(self, view: str, rows: "pa.Table") -> None:
+    def write_online(self, view: str, rows: "pa.Table") -> list[str]:
         """Put rows (one for each id) online; whatever the id's row was before is replaced.
+
+        Returns:
+            As `differing`, read back at once: the ids whose row did not arrive, or was replaced
+            by another writer in the meantime.
 
         Raises:
             StoreError: the view was not applied, or the online store does not answer.

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from embedders.items import Interaction
 from feature_repo import ledger, parts, repo_config, values, views
 from feature_repo.atomic import exclusively
-from feature_repo.base import FeatureStore, Releases, Spaces, StoreError
+from feature_repo.base import FeatureStore, Releases, Spaces, StoreError, Unreachable
 from feature_repo.histories import to_interactions
 from feature_repo.online_vectors import OnlineVectors
 from feature_repo.tables import EVENT_TIME, HISTORY_COLUMNS, View, history_view
@@ -66,23 +66,39 @@ class FeastStore(FeatureStore):
         self._views.clear()
         return names
 
-    def write_online(self, view: str, rows: pa.Table) -> None:
+    def write_online(self, view: str, rows: pa.Table) -> list[str]:
         applied = self._view(view)
         data = self._to_rows(applied, rows)
         self._online(
             lambda provider: provider.online_write_batch(self._feast.config, applied, data, None)
         )
+        return self._differing(applied, data)
 
     def push(self, view: str, rows: pa.Table) -> None:
         if self._view(view).stream_source is None:
             raise StoreError(f"the view {view} takes no pushes; write it and materialize")
+        if not rows.num_rows:
+            return
         ledger.reach(self._root, self.online_id, view, until=pc.max(rows[EVENT_TIME]).as_py())
-        self.write_online(view, rows)
+        # Another row than this one is that of a later push; none at all is a loss.
+        differing = self.write_online(view, rows)
+        absent = [
+            one
+            for one, row in zip(differing, self.read_online(view, differing), strict=True)
+            if row is None
+        ]
+        if absent:
+            raise StoreError(
+                f"{view}: {len(absent)} pushed rows are not online, the first is that of "
+                f"{absent[0]!r}; has the online store room for them?"
+            )
 
     def differing(self, view: str, rows: pa.Table) -> list[str]:
         applied = self._view(view)
-        expected = self._to_rows(applied, rows)
-        stored = self._read(applied, [key for key, *_ in expected])
+        return self._differing(applied, self._to_rows(applied, rows))
+
+    def _differing(self, view: feast.FeatureView, expected: Sequence[values.Row]) -> list[str]:
+        stored = self._read(view, [key for key, *_ in expected])
         return [
             key.entity_values[0].string_val
             for (key, wanted, *_), found in zip(expected, stored, strict=True)
@@ -138,7 +154,7 @@ class FeastStore(FeatureStore):
         distinct = sorted(set(pairs))
         for start in range(0, len(distinct), PAIRS_PER_JOIN):
             some = distinct[start : start + PAIRS_PER_JOIN]
-            answer = parts.retried(self._root, view, partial(self._join, view, some))
+            answer = parts.retried(parts.folder(self._root, view), partial(self._join, view, some))
             for n, *row in zip(*(answer[name] for name in ("pair", *view.features)), strict=True):
                 if row[0].is_valid:
                     yield some[n.as_py()], dict(zip(view.features, row, strict=True))
@@ -158,8 +174,9 @@ class FeastStore(FeatureStore):
     def close(self) -> None:
         self._hang_up()
         if self._feast.config.registry.registry_type == "sql":
-            self._feast.registry.write_engine.dispose()
-            self._feast.registry.read_engine.dispose()
+            registry: Any = self._feast.registry
+            registry.write_engine.dispose()
+            registry.read_engine.dispose()
 
     def _hang_up(self) -> None:
         """Close what the online store holds open; the next call opens it again.
@@ -203,7 +220,7 @@ class FeastStore(FeatureStore):
         except StoreError:
             raise
         except Exception as error:
-            raise StoreError(
+            raise Unreachable(
                 f"the online store ({kind}) failed: {str(error).strip()}; see that it runs, then "
                 "apply the store and materialize"
             ) from error

@@ -195,13 +195,13 @@ def stream(
             return
 
 
-def retried(root: Path, view: View, work: Callable[[], T]) -> T:
-    """What some work on a view's folder returns; begun again where a part was taken away under it.
+def retried(folder: Path, work: Callable[[], T]) -> T:
+    """What some work on a folder of parts returns; begun again where one was taken away under it.
 
     For readers that list the folder themselves, as Feast does.
     """
     for _ in range(ATTEMPTS - 1):
-        listed = list_parts(root, view)
+        listed = list(folder.glob("*.parquet"))
         try:
             return work()
         except Exception:  # whatever the reader makes of a missing file

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,9 +27,35 @@ def write(root: Path, rejects: Iterable[Reject]) -> int:
     return parts.write_part(parts.new_path(folder(root)), REJECT_SCHEMA, batches)
 
 
+def compact(root: Path, *, horizon: datetime | None) -> None:
+    """Merge all parts into one that holds each row's last reason, if that is not too old.
+
+    The new part appears before the old ones go: a crash in between leaves rows twice, and the
+    last reason is the same.
+    """
+    files = sorted(folder(root).glob("*.parquet"))
+    if not files or (len(files) == 1 and horizon is None):
+        return
+    with parts.connect() as connection:
+        rows = connection.execute(
+            "SELECT source, key, arg_max(reason, created) AS reason, max(created) AS created "
+            "FROM read_parquet($files) GROUP BY source, key "
+            "HAVING $horizon IS NULL OR max(created) >= $horizon ORDER BY source, key",
+            {"files": [str(file) for file in files], "horizon": horizon},
+        ).to_arrow_table()
+    batches = rows.cast(REJECT_SCHEMA).to_batches()
+    parts.write_part(parts.new_path(folder(root)), REJECT_SCHEMA, batches)
+    for file in files:
+        file.unlink()
+
+
 def read(root: Path) -> list[Reject]:
     """The last reason for each row that was ever set aside, by source and key."""
-    files = [str(path) for path in sorted(folder(root).glob("*.parquet"))]
+    return parts.retried(folder(root), partial(_read, root))
+
+
+def _read(root: Path) -> list[Reject]:
+    files = [str(file) for file in folder(root).glob("*.parquet")]
     if not files:
         return []
     with parts.connect() as connection:

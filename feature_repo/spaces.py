@@ -47,13 +47,24 @@ def read(root: Path) -> dict[tuple[Entity, str], Space]:
 def add(root: Path, space: Space, *, entity: Entity) -> None:
     """Remember a space; several processes may do so at once."""
     with exclusively(root / f".{FILE}.lock"):
-        spaces: Spaces = read(root)
-        if (entity, space.space_id) in spaces:
-            return
-        stored: dict[str, dict[str, Any]] = {}
-        for (whom, space_id), known in [*spaces.items(), ((entity, space.space_id), space)]:
-            stored.setdefault(whom, {})[space_id] = asdict(known)
-        replace_text(root / FILE, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+        spaces = read(root)
+        if (entity, space.space_id) not in spaces:
+            _write(root, spaces | {(entity, space.space_id): space})
+
+
+def remove(root: Path, space: Space, *, entity: Entity) -> None:
+    """Forget a space, so that its view is no longer one of the store's."""
+    with exclusively(root / f".{FILE}.lock"):
+        spaces = read(root)
+        if spaces.pop((entity, space.space_id), None):
+            _write(root, spaces)
+
+
+def _write(root: Path, spaces: Spaces) -> None:
+    stored: dict[str, dict[str, Any]] = {}
+    for (whom, space_id), space in spaces.items():
+        stored.setdefault(whom, {})[space_id] = asdict(space)
+    replace_text(root / FILE, json.dumps(stored, indent=2, sort_keys=True) + "\n")
 
 
 def _space(facts: dict[str, Any]) -> Space:

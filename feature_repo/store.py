@@ -5,7 +5,7 @@ first of them in a process takes seconds to import it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,20 @@ from embedders.items import Interaction, Item, Reject
 from embedders.known import DELETED, Known
 from embedders.probes import Probes
 from embedders.vectors import Embeddings, Space
-from feature_repo import parts, probes, profiles, rejects, spaces, tombstones, vector_rows, windows
+from feature_repo import (
+    parts,
+    probes,
+    profiles,
+    rejects,
+    spaces,
+    tombstones,
+    upkeep,
+    vector_rows,
+    windows,
+)
 from feature_repo import releases as release_file
 from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, StoreError
+from feature_repo.compaction import Compacted
 from feature_repo.known import stream_known
 from feature_repo.materialize import Progress, materialize
 from feature_repo.registry import open_feature_store
@@ -166,12 +177,7 @@ class Store:
             StoreError: the space was not applied.
         """
         found = self.feature_store.vectors(vector_view(space, entity=entity), pairs)
-        vectors_ND = np.zeros((len(pairs), space.dim), dtype=np.float32)
-        is_present_N = np.array([pair in found for pair in pairs], dtype=np.bool_)
-        for n, pair in enumerate(pairs):
-            if pair in found:
-                vectors_ND[n] = found[pair]
-        return vectors_ND, is_present_N
+        return vector_rows.aligned(found, pairs, dim=space.dim)
 
     def write_profiles(self, items: Iterable[Item]) -> int:
         """Append the profiles that are new or changed; how many.
@@ -246,6 +252,42 @@ class Store:
         """
         found = self.feature_store.histories(pairs)
         return [found.get(pair, ()) for pair in pairs]
+
+    def compact(
+        self,
+        *,
+        keep: timedelta | None = None,
+        in_use: Collection[str] | None = None,
+        is_dry_run: bool = False,
+        now: datetime | None = None,
+        on_progress: upkeep.Progress | None = None,
+    ) -> list[Compacted]:
+        """Merge small parts into few, and drop what nobody will ask for; what became of each view.
+
+        Every other process may go on reading and writing. A process that is killed meanwhile
+        leaves a store that gives the same answers; compact again.
+
+        Args:
+            keep: Answers as of so long ago, or later, stay as they are. What was superseded before
+                is dropped, and rows set aside before. None drops nothing; nothing but the latest
+                is left of 0.
+            in_use: The ids of the spaces to keep, beside those of the releases; the views of all
+                others are dropped, and go offline when the store is applied next. None keeps all.
+            is_dry_run: Only say what would become of each view.
+            now: What `keep` counts back from; None takes the clock's.
+            on_progress: Called before each view.
+
+        Raises:
+            StoreError: a negative or boundless `keep`, or no space would be left.
+        """
+        return upkeep.compact(
+            self.root,
+            now=now or datetime.now(UTC),
+            keep=keep,
+            in_use=in_use,
+            is_dry_run=is_dry_run,
+            on_progress=on_progress,
+        )
 
     def write_rejects(self, found: Iterable[Reject]) -> int:
         """Append rows that were set aside; how many."""

@@ -3,7 +3,7 @@
 Shape legend: N ids, D dimensions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from embedders.vectors import Embeddings
 from feature_repo.base import StoreError
 from feature_repo.tables import DELETED, INSTANT
+
+Pair = tuple[str, datetime]
 
 ROWS_PER_BATCH = 10_000
 
@@ -74,3 +76,15 @@ def to_matrix(column: pa.ChunkedArray, dim: int) -> NDArray[np.float32]:
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     flat = np.concatenate([np.zeros(0, np.float32), *chunks])
     return flat.reshape(len(column), dim)
+
+
+def aligned(
+    found: Mapping[Pair, NDArray[np.float32]], pairs: Sequence[Pair], *, dim: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The vectors in the pairs' order, [N, D], zero where there is none; which are there, [N]."""
+    vectors_ND = np.zeros((len(pairs), dim), dtype=np.float32)
+    is_present_N = np.array([pair in found for pair in pairs], dtype=np.bool_)
+    for n, pair in enumerate(pairs):
+        if pair in found:
+            vectors_ND[n] = found[pair]
+    return vectors_ND, is_present_N
