@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from embedders.brought import BroughtEmbedder
 from embedders.catalog import INTERACTIONS_SCHEMA, Catalog, read
 from embedders.items import Item, Modality
 from embedders.registry import OPTIONS, EncoderConfig, create, fit_graph
+from tests.embedders.tiny_files import save_linear, save_text, save_tflite
 
 
 @pytest.fixture
@@ -27,14 +29,12 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def test_an_unknown_encoder_lists_those_of_its_modality() -> None:
-    with pytest.raises(ValueError, match="no image encoder 'minilm': choose one of hog, auto, onnx, "):
+    with pytest.raises(ValueError, match="no image encoder 'minilm': choose one of hog, auto, on"):
         EncoderConfig(modality=Modality.IMAGE, encoder="minilm")
 
 
 def test_an_option_that_the_encoder_does_not_take_is_refused_even_where_it_is_false() -> None:
-    with pytest.raises(
-        ValueError, match="'fbank' takes no 'pooling', only num_mels, pool"
-    ):
+    with pytest.raises(ValueError, match="'fbank' takes no 'pooling', only num_mels, pool"):
         EncoderConfig(modality=Modality.AUDIO, encoder="fbank", pooling="cls")
     with pytest.raises(ValueError, match="'hog' takes no 'center', only no options"):
         EncoderConfig(modality=Modality.IMAGE, encoder="hog", center=False)
@@ -124,6 +124,42 @@ def test_encoders_of_hub_models_are_given_the_model_and_all_their_options(
 
     with pytest.raises((ValueError, OSError), match="no-model"):
         create(config, catalog=catalog)
+
+
+FILE_ENCODERS = [
+    (Modality.IMAGE, "onnx", {"layout": "NCHW", "size": 8, "resize": "crop", "mean": (0, 0, 0)}),
+    (Modality.IMAGE, "tflite", {"value_range": (-1, 1), "std": (1, 1, 1), "output": "y0"}),
+    (Modality.AUDIO, "onnx", {"rate": 8000, "window": 192, "hop": 100, "limit_s": 5}),
+    (Modality.AUDIO, "tflite", {"hop": 100, "output": "2"}),
+    (Modality.TEXT, "onnx", {"pooling": "cls", "max_length": 9, "prefix": "a ", "output": "0"}),
+]
+
+
+@pytest.mark.parametrize(("modality", "encoder", "options"), FILE_ENCODERS)
+def test_model_files_are_opened_by_their_runtime_and_given_all_their_options(
+    modality: Modality, encoder: str, options: dict[str, Any], catalog: Catalog
+) -> None:
+    path = catalog.folder / f"net.{encoder}"
+    weights = np.random.default_rng(1).standard_normal((192, 4)).astype(np.float32)
+    match modality, encoder:
+        case Modality.TEXT, _:
+            path = save_text(catalog.folder / "words").parent
+        case _, "onnx":
+            shape = ["n", "a", "b", "c"] if modality is Modality.IMAGE else ["n", "t"]
+            save_linear(path, weights, shape=shape)
+        case _:
+            shape = [1, 8, 8, 3] if modality is Modality.IMAGE else [1, 192]
+            save_tflite(path, [weights.T, weights[:3, :4]], shape=shape)
+    dim = 6 if modality is Modality.TEXT else 4
+    options = {"model": str(path), "dim": dim, "num_threads": 1, "batch_size": 2, **options}
+
+    embedder = create(EncoderConfig(modality=modality, encoder=encoder, **options), catalog=catalog)
+
+    space = embedder.space
+    assert (space.modality, space.encoder, space.dim) == (modality, path.stem, dim)
+    plain = EncoderConfig(modality=modality, encoder=encoder, model="gone")
+    with pytest.raises(ValueError, match=r"gone.* cannot be read"):
+        create(plain, catalog=catalog)
 
 
 def test_a_missing_library_is_named_with_the_line_that_installs_it(
