@@ -108,7 +108,7 @@ class Softmax:
 def _units(vectors_ND: Tensor, nodes_KB: Tensor) -> Tensor:
     """The nodes' vectors, of unit length, [K, B, D]. Not all N: a batch may be far smaller."""
     rows = embedding(nodes_KB.flatten(), vectors_ND)
-    return unit(rows).reshape(*nodes_KB.shape, -1)
+    return unit(rows).reshape(*nodes_KB.shape, vectors_ND.shape[1])
 
 
 class Negatives:

@@ -36,7 +36,8 @@ def train(
     for epoch in range(1, config.epochs + 1):
         order = loss_of.trainable_E[torch.randperm(num_pairs, generator=generator)]
         total = 0.0
-        for batch_B in order.split(config.batch_size):
+        for start in range(0, num_pairs, config.batch_size):
+            batch_B = order[start : start + config.batch_size]
             loss, nodes_KB = loss_of(model.get_embedding(None), batch_B, generator)
             untouched = embedding(nodes_KB, model.embedding.weight)
             loss = loss + config.weight_decay * untouched.square().sum() / len(batch_B)

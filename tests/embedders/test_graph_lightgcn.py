@@ -1,6 +1,7 @@
 """LightGCN on small worlds whose communities are planted, and on MovieLens for its speed."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from embedders.base import BadContent
+from embedders.catalog_edges import FRIENDS_SCHEMA, ITEM_EDGES_SCHEMA
 from embedders.graph_config import GraphConfig
 from embedders.graph_lightgcn import LightGcnEmbedder, fit
 from embedders.items import Item, Modality
@@ -92,6 +94,101 @@ def test_equal_input_gives_bit_equal_vectors_in_whatever_order_events_come() -> 
     second = fit(table(EVENTS[::-1]), until=CUT, config=SMALL)
     np.testing.assert_array_equal(first.users().vectors_ND, second.users().vectors_ND)
     assert first.space.space_id == second.space.space_id
+
+
+MIXINGS = ("strongest", "given", "learned")
+
+
+def same_vectors(one: LightGcnEmbedder, other: LightGcnEmbedder) -> bool:
+    return np.array_equal(one.users().vectors_ND, other.users().vectors_ND) and np.array_equal(
+        one.items().vectors_ND, other.items().vectors_ND
+    )
+
+
+@pytest.mark.parametrize("mixing", MIXINGS[1:])
+def test_of_one_behavior_every_mixing_is_plain_lightgcn_to_the_bit(mixing: Any) -> None:
+    plain = fit(table(EVENTS), until=CUT, config=SMALL)
+    mixed = fit(table(EVENTS), until=CUT, config=replace(SMALL, mixing=mixing))
+    assert same_vectors(plain, mixed)
+    assert plain.space.revision != mixed.space.revision
+
+
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_communities_separate_and_equal_input_is_bit_equal_however_it_is_trained(
+    mixing: Any, loss: Any
+) -> None:
+    buys = [{**one, "behavior": "buy"} for one in EVENTS[::3]]
+    config = replace(
+        SMALL, mixing=mixing, loss=loss, num_negatives=16, behavior_weights={"view": 0.2}
+    )
+    first = fit(table(EVENTS + buys), until=CUT, config=config)
+    assert same_vectors(first, fit(table(buys + EVENTS), until=CUT, config=config))
+    cosines_UI = first.users().vectors_ND @ first.items().vectors_ND.T
+    is_same_UI = community(first.users().item_ids)[:, None] == community(first.items().item_ids)
+    assert cosines_UI[is_same_UI].mean() > cosines_UI[~is_same_UI].mean() + 0.5
+
+
+def test_the_variant_of_lightgcn_plus_plus_separates_communities() -> None:
+    config = replace(SMALL, degree_exponents=(0.6, -0.1), scale_layers=True, own_share=0.2)
+    found = fit(table(EVENTS), until=CUT, config=config)
+    cosines_UI = found.users().vectors_ND @ found.items().vectors_ND.T
+    is_same_UI = community(found.users().item_ids)[:, None] == community(found.items().item_ids)
+    assert cosines_UI[is_same_UI].mean() > cosines_UI[~is_same_UI].mean() + 0.5
+
+
+def friends(*rows: tuple[str, str, datetime | None]) -> pa.Table:
+    listed = [dict(zip(FRIENDS_SCHEMA.names, row, strict=True)) for row in rows]
+    return pa.Table.from_pylist(listed, FRIENDS_SCHEMA)
+
+
+def test_friends_draw_a_user_to_what_they_like() -> None:
+    """A newcomer saw one item of each kind; all their friends like even ones, or odd ones."""
+    events = [*EVENTS, event("new", "i000"), event("new", "i001")]
+    nearer = []
+    for parity in (0, 1):
+        known = friends(*((f"u{user:03}", "new", None) for user in range(parity, 40, 2)))
+        config = replace(SMALL, friend_weight=1.0)
+        found = fit(table(events), until=CUT, config=config, friends=known)
+        users = found.users()
+        cosines_I = found.items().vectors_ND @ users.vectors_ND[users.item_ids.index("new")]
+        is_odd_I = community(found.items().item_ids) == 1
+        nearer.append(cosines_I[is_odd_I].mean() > cosines_I[~is_odd_I].mean())
+    assert nearer == [False, True]
+
+
+def test_item_edges_draw_an_item_to_its_like() -> None:
+    """One user of each kind saw `torn`, which belongs to even items, or to odd ones."""
+    events = [*EVENTS, event("u000", "torn"), event("u001", "torn")]
+    nearer = []
+    for parity in (0, 1):
+        rows = [("torn", f"i{item:03}", None, None) for item in range(parity, 60, 2)]
+        listed = [dict(zip(ITEM_EDGES_SCHEMA.names, row, strict=True)) for row in rows]
+        found = fit(
+            table(events),
+            until=CUT,
+            config=replace(SMALL, item_edge_weight=1.0),
+            item_edges=pa.Table.from_pylist(listed, ITEM_EDGES_SCHEMA),
+        )
+        users = found.users()
+        cosines_U = users.vectors_ND @ items_of(found, ["torn"])[0]
+        is_odd_U = community(users.item_ids) == 1
+        nearer.append(cosines_U[is_odd_U].mean() > cosines_U[~is_odd_U].mean())
+    assert nearer == [False, True]
+
+
+def test_friends_from_the_cut_on_change_no_bit() -> None:
+    config = replace(SMALL, friend_weight=1.0)
+    early = friends(("u000", "u002", CUT - timedelta(days=1)))
+    later = friends(
+        ("u000", "u001", CUT),
+        ("u000", "u002", CUT - timedelta(days=1)),
+        ("u003", "u004", CUT + timedelta(days=1)),
+    )
+    before = fit(table(EVENTS), until=CUT, config=config, friends=early)
+    after = fit(table(EVENTS), until=CUT, config=config, friends=later)
+    assert before.space == after.space
+    assert same_vectors(before, after)
 
 
 def test_training_leaves_the_global_random_state_alone() -> None:
@@ -197,7 +294,21 @@ def test_progress_is_told_once_an_epoch_and_the_loss_falls() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"dim": 0}, {"epochs": -1}, {"temperature": 0.0}, {"behavior_weights": {"a": -1.0}}]
+    "wrong",
+    [
+        {"dim": 0},
+        {"epochs": -1},
+        {"temperature": 0.0},
+        {"behavior_weights": {"a": -1.0}},
+        {"loss": "hinge"},
+        {"mixing": "all"},
+        {"friend_weight": -1.0},
+        {"item_edge_weight": float("nan")},
+        {"num_negatives": 0},
+        {"degree_exponents": (0.5, 2.0)},
+        {"own_share": 1.5},
+        {"impute_neighbors": 0},
+    ],
 )
 def test_a_configuration_that_cannot_be_trained_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
