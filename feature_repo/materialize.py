@@ -111,9 +111,8 @@ class _Run:
             self._root, self._view, changed=new, until=self._until, batch_size=BATCH_SIZE
         ):
             if rows.num_rows:
-                self._store.write_online(self._view.name, rows)
                 # Looked at again in the end: a push may have come between.
-                self._doubtful += self._store.differing(self._view.name, rows)
+                self._doubtful += self._store.write_online(self._view.name, rows)
                 done += rows.num_rows
                 if self._on_progress:
                     self._on_progress(self._view.name, done, max(done, total))

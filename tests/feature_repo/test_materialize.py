@@ -1,8 +1,13 @@
 """Against Feast's real SQLite online store; a row is read back through Feast."""
 
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +15,11 @@ import pytest
 
 from embedders.items import EPOCH
 from embedders.vectors import Embeddings, Space
-from feature_repo import repo_config
-from feature_repo.base import StoreError
+from feature_repo import comparison, repo_config
+from feature_repo.base import Entity, StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
+from feature_repo.tables import all_views
 
 DAY = timedelta(days=1)
 WriteAxes = Callable[..., int]
@@ -97,7 +103,7 @@ def test_rows_that_are_gone_are_reported_and_a_full_run_restores_them(
     with sqlite3.connect(store.root / "online.db") as online:
         online.execute(f'DELETE FROM "sommelier_{view}" WHERE rowid = 1')
     online.close()
-    with pytest.raises(StoreError, match="3 rows looked at, 1 are missing online .* 'a'"):
+    with pytest.raises(StoreError, match=r"3 rows looked at, 1 are missing online .* 'a'"):
         store.materialize(EPOCH)
     assert store.materialize(EPOCH, is_full=True)[view] == 3
     assert axes(store, space, ["a", "b", "c"]) == [0, 1, 2]
@@ -142,3 +148,112 @@ def test_a_changed_history_is_served_after_the_next_run(
     history = OnlineReader(store).history("u")
     assert history is not None
     assert [event.item_id for event in history] == ["a", "c"]
+
+
+def test_a_deleted_online_store_is_missed_and_made_anew(
+    store: Store, space: Space, view: str, write_axes: WriteAxes
+) -> None:
+    write_axes(store, {"a": 0, "b": 1})
+    store.apply()
+    store.materialize(EPOCH)
+    store.feature_store.close()
+    (store.root / "online.db").unlink()
+    with pytest.raises(StoreError, match=f"no such table: sommelier_{view}; .* apply the store"):
+        store.materialize(EPOCH)
+    store.apply()
+    with pytest.raises(StoreError, match="2 rows looked at, 2 are missing online"):
+        store.materialize(EPOCH)
+    assert store.materialize(EPOCH, is_full=True)[view] == 2
+    assert axes(store, space, ["a", "b"]) == [0, 1]
+
+
+def test_a_row_that_was_changed_online_is_told_from_a_missing_one(
+    store: Store, space: Space, view: str, write_axes: WriteAxes
+) -> None:
+    write_axes(store, {"a": 0, "b": 1})
+    store.apply()
+    store.materialize(EPOCH)
+    with sqlite3.connect(store.root / "online.db") as online:
+        online.execute(
+            f'UPDATE "sommelier_{view}" SET value = (SELECT max(value) FROM "sommelier_{view}")'
+        )
+    online.close()
+    with pytest.raises(StoreError, match="0 are missing online and 1 hold something else"):
+        store.materialize(EPOCH)
+    store.materialize(EPOCH, is_full=True)
+    assert axes(store, space, ["a", "b"]) == [0, 1]
+
+
+def test_a_full_run_that_is_cut_short_is_gone_on_with(
+    store: Store, space: Space, view: str, write_axes: WriteAxes
+) -> None:
+    write_axes(store, {"a": 0, "b": 1})
+    store.apply()
+    store.materialize(EPOCH)
+
+    def interrupt(name: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.materialize(EPOCH, is_full=True, on_progress=interrupt)
+    assert store.materialize(EPOCH)[view] == 2
+
+
+def test_progress_names_the_view_and_ends_with_all_rows(
+    store: Store, view: str, write_axes: WriteAxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feature_repo.materialize.BATCH_SIZE", 2)
+    write_axes(store, {"a": 0, "b": 1, "c": 2})
+    write_axes(store, {"a": 1}, at=EPOCH + DAY)
+    store.apply()
+    told: list[tuple[str, int, int]] = []
+    store.materialize(EPOCH + DAY, on_progress=lambda *one: told.append(one))
+    assert told == [(view, 2, 3), (view, 3, 3)]
+
+
+def test_one_view_may_be_brought_alone(
+    store: Store, space: Space, view: str, write_axes: WriteAxes
+) -> None:
+    write_axes(store, {"a": 0})
+    write_axes(store, {"u": 1}, entity=Entity.USER)
+    store.apply()
+    assert store.materialize(EPOCH, views=[view]) == {view: 1}
+    assert store.materialize(EPOCH)[f"user_{space.space_id}"] == 1
+    with pytest.raises(StoreError, match="no view wrong in this store, only item_text_toy"):
+        store.materialize(EPOCH, views=["wrong"])
+
+
+@pytest.mark.slow
+def test_two_processes_may_bring_a_view_each(
+    store: Store, space: Space, view: str, write_axes: WriteAxes
+) -> None:
+    write_axes(store, {f"{n:04}": n % 3 for n in range(2_000)})
+    write_axes(store, {f"{n:04}": n % 3 for n in range(2_000)}, entity=Entity.USER)
+    store.apply()
+    views = [view, f"user_{space.space_id}"]
+    run = (
+        "import sys; from datetime import UTC, datetime; from pathlib import Path;"
+        "from feature_repo.store import Store;"
+        "print(Store(Path(sys.argv[1])).materialize(datetime.now(UTC), views=sys.argv[2:]))"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", run, str(store.root), name], stdout=subprocess.PIPE, text=True
+        )
+        for name in views
+    ]
+    said = [process.communicate(timeout=200)[0] for process in started]
+    assert said == [f"{{'{name}': 2000}}\n" for name in views]
+    assert set(store.materialize(datetime.now(UTC)).values()) == {0}
+
+
+def test_after_feasts_own_run_nothing_is_found_amiss(served: Store, tmp_path: Path) -> None:
+    """Feast converts rows in its own way; what is compared must come out the same."""
+    copy = Store(shutil.copytree(served.root, tmp_path / "copy"))
+    copy.apply()
+    feast_itself: Any = copy.feature_store._feast  # type: ignore[attr-defined]
+    until = datetime.now(UTC)
+    feast_itself.materialize(EPOCH - DAY, until)
+    for view in all_views(copy.spaces()):
+        comparison.compare(copy.root, view, copy.feature_store, until=until, ids=[])
+        comparison.count(copy.root, view, copy.feature_store, until=until)
