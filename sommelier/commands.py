@@ -3,6 +3,7 @@
 Nothing heavy is imported here before a command needs it, so that `--help` answers at once.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,13 +122,16 @@ def materialize(
     full: Annotated[
         bool, typer.Option("--full", help="Write every row, not the new ones.")
     ] = False,
+    views: Annotated[
+        list[str] | None, typer.Option("--view", help="This view only; may be repeated.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Define the store's views in Feast and bring new rows online."""
     with _work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.materialize import materialize as run
 
-        watch.show(run(workspace, watch=watch, is_full=full))
+        watch.show(run(workspace, watch=watch, is_full=full, views=views))
 
 
 @app.command()
@@ -253,15 +257,25 @@ def evaluate(
 
 @app.command()
 def doctor(
-    settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON, for monitoring.")
+    ] = False,
+    debug: Debug = False,
 ) -> None:
     """Say what is stale, missing or damaged, and which command repairs it."""
     with _work(settings, overrides, is_debug=debug) as (workspace, watch):
-        from sommelier.doctor import examine, summary
+        from sommelier.doctor import examine
+        from sommelier.finding import facts, faults, summary
+        from sommelier.watch import Unwatched
 
-        findings = examine(workspace, watch=watch)
-        watch.show(summary(findings))
-        if any(one.repair for one in findings):
+        findings = examine(workspace, watch=Unwatched() if as_json else watch)
+        if as_json:
+            print(json.dumps(facts(findings), indent=1, ensure_ascii=False))
+        else:
+            watch.show(summary(findings))
+        if faults(findings):
             raise typer.Exit(1)
 
 

@@ -1,0 +1,12 @@
+"""The commands that repairs are named by."""
+
+EMBED = "sommelier embed"
+REPAIR = "sommelier embed --repair"
+ACCEPT_CHANGED = "sommelier embed --accept-changed"
+ALLOW_DELETIONS = "sommelier embed --allow-deletions"
+MATERIALIZE = "sommelier materialize"
+FULL = "sommelier materialize --full"
+COMPACT = "sommelier compact"
+TRAIN = "sommelier train"
+INDEX = "sommelier index"
+PUBLISH = "sommelier publish"

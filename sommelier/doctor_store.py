@@ -1,0 +1,180 @@
+"""A workspace in, findings about its store out: what is online, and in how many parts it lies."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embedders.known import DELETED
+from embedders.vectors import Space
+from feature_repo import comparison, ledger, parts
+from feature_repo.base import Unreachable
+from feature_repo.compaction import TARGET_BYTES
+from feature_repo.tables import CREATED, EVENT_TIME, View, all_views
+from sommelier.doctor_commands import COMPACT, FULL, MATERIALIZE
+from sommelier.finding import Finding, counted
+from sommelier.publish import generations
+from sommelier.watch import Watch
+from sommelier.workspace import Workspace
+
+SAMPLE = 2_000  # ids of each view that are looked up online
+MANY_PARTS = 64  # every read opens each of them
+
+
+def examine_views(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
+    """Whether the views in use are online, row for row, by a sample of each."""
+    views = _views(workspace, _current_spaces(workspace))
+    with watch.task("views online", total=len(views)) as advance:
+        for done, view in enumerate(views):
+            advance(done)
+            try:
+                yield from _online(workspace, view)
+            except Unreachable as error:
+                yield Finding(what="online store", seen=str(error), repair=FULL)
+                return  # the others would wait as long to hear the same
+            except ValueError as error:
+                yield Finding(what=f"view {view.name}", seen=str(error), repair=MATERIALIZE)
+
+
+def examine_parts(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
+    """How many parts the rows lie in, and rows that nothing reads any more."""
+    store = workspace.store
+    views = all_views(store.spaces())
+    with watch.task("parts", total=len(views)) as advance:
+        for done, view in enumerate(views):
+            advance(done)
+            yield _parts(store.root, view)
+    used = {space.space_id for space in [*_current_spaces(workspace), *_published(workspace)]}
+    unused = sorted({space_id for _, space_id in store.spaces()} - used)
+    yield Finding(
+        what="spaces",
+        seen=f"{len(used):,} in use"
+        + (f"; neither the settings nor a generation names {', '.join(unused)}" if unused else ""),
+        repair=COMPACT if unused else "",
+        is_advice=True,
+        counts={"in use": len(used), "unused": len(unused)},
+    )
+
+
+def _current_spaces(workspace: Workspace) -> list[Space]:
+    """What the last embedding and the last index wrote."""
+    facts = workspace.state.read("index")
+    return [*workspace.spaces(), *([Space(**facts["fused_space"])] if facts else ())]
+
+
+def _published(workspace: Workspace) -> list[Space]:
+    """What the generations read that one can still go back to."""
+    every = generations(workspace)
+    found = (every.read(one) for one in every.ids())
+    return [space for one in found for space in (*one.spaces, one.fused_space)]
+
+
+def _views(workspace: Workspace, spaces: Sequence[Space]) -> list[View]:
+    used = {space.space_id for space in spaces}
+    views = all_views(workspace.store.spaces())
+    return [view for view in views if view.space is None or view.space.space_id in used]
+
+
+def _online(workspace: Workspace, view: View) -> Iterator[Finding]:
+    root, feature_store, now = (
+        workspace.store.root,
+        workspace.store.feature_store,
+        datetime.now(UTC),
+    )
+    seen = ledger.entry(ledger.read(root), feature_store.online_id, view.name)["parts"]
+    new = [part for part in parts.list_parts(root, view) if part.name not in seen]
+    ids = _sample(root, view, until=now)
+    rows = comparison.latest_of_ids(root, view, ids, until=now)
+    differing = feature_store.differing(view.name, rows)
+    waiting = set(_with_rows_in(view, new, differing, until=now))
+    counts = {
+        "looked up": rows.num_rows,
+        "not yet online": len(waiting),
+        **_lost(workspace, view, [one for one in differing if one not in waiting], until=now),
+    }
+    is_lost = len(differing) > len(waiting)
+    yield Finding(
+        what=f"view {view.name}",
+        seen=counted(counts),
+        repair=FULL if is_lost else MATERIALIZE if waiting else "",
+        counts=counts,
+    )
+
+
+def _lost(
+    workspace: Workspace, view: View, ids: Sequence[str], *, until: datetime
+) -> dict[str, int]:
+    """What became online of rows that were brought there."""
+    rows = comparison.latest_of_ids(workspace.store.root, view, ids, until=until)
+    hashes = rows["content_hash"].to_pylist() if ids else []
+    stored = workspace.store.feature_store.read_online(view.name, ids) if ids else []
+    kept = dict(zip(rows[view.key].to_pylist(), hashes, strict=True)) if ids else {}
+    is_gone = [kept[one] == DELETED for one in ids]
+    return {
+        "missing online": sum(row is None for row in stored),
+        "taken away but still answering": sum(is_gone),
+        "other than kept": sum(
+            row is not None and not gone for row, gone in zip(stored, is_gone, strict=True)
+        ),
+    }
+
+
+def _sample(root: Path, view: View, *, until: datetime) -> list[str]:
+    """Some ids, drawn anew each time; half of them tombstones, if there are as many."""
+    sql = f"""
+        SELECT {view.key}, arg_max(coalesce(content_hash, ''), ({EVENT_TIME}, {CREATED})) AS hash
+        FROM {parts.ROWS} WHERE {EVENT_TIME} <= $until GROUP BY {view.key}
+        QUALIFY row_number() OVER (
+            PARTITION BY hash = '{DELETED}' ORDER BY hash({view.key}, $until)
+        ) <= {SAMPLE // 2}
+        ORDER BY {view.key}"""
+    found = parts.stream(root, view, sql, {"until": until})
+    return [one for batch in found for one in batch[0].to_pylist()]
+
+
+def _with_rows_in(
+    view: View, new: Sequence[Path], ids: Sequence[str], *, until: datetime
+) -> list[str]:
+    """Those of the ids that have a row in parts that are not online yet."""
+    if not new or not ids:
+        return []
+    with parts.connect() as connection:
+        rows = connection.execute(
+            f"SELECT DISTINCT {view.key} FROM {parts.ROWS} "
+            f"WHERE {view.key} IN (SELECT unnest($ids::VARCHAR[])) AND {EVENT_TIME} <= $until",
+            {"files": [str(part) for part in new], "ids": list(ids), "until": until},
+        ).fetchall()
+    return [one for (one,) in rows]
+
+
+def _parts(root: Path, view: View) -> Finding:
+    sizes = [
+        part.stat().st_size for part in parts.list_parts(root, view) if part.name != parts.EMPTY
+    ]
+    num_small = sum(size < TARGET_BYTES // 2 for size in sizes)
+    num_live, num_tombstones = _count(root, view)
+    counts = {
+        "parts": len(sizes),
+        "small ones": num_small,
+        "MiB": round(sum(sizes) / 2**20),
+        "ids": num_live,
+        "tombstones": num_tombstones,
+    }
+    return Finding(
+        what=f"parts of {view.name}",
+        seen=counted(counts),
+        repair=COMPACT if num_small > MANY_PARTS else "",
+        is_advice=True,
+        counts=counts,
+    )
+
+
+def _count(root: Path, view: View) -> tuple[int, int]:
+    """How many ids are live, and how many were taken away."""
+    sql = f"""
+        SELECT count(*) FILTER (hash <> '{DELETED}'), count(*) FILTER (hash = '{DELETED}')
+        FROM (
+            SELECT arg_max(coalesce(content_hash, ''), ({EVENT_TIME}, {CREATED})) AS hash
+            FROM {parts.ROWS} GROUP BY {view.key}
+        )"""
+    (batch,) = parts.stream(root, view, sql, {})
+    return batch[0][0].as_py(), batch[1][0].as_py()
