@@ -34,7 +34,8 @@ def compare(
         raise StoreError(
             f"{view.name}: of {rows.num_rows} rows looked at, {num_absent} are missing online and "
             f"{len(differing) - num_absent} hold something else, the first is that of "
-            f"{differing[0]!r}; the online store lost or changed rows: materialize again in full"
+            f"{differing[0]!r}; the online store lost or changed rows: materialize in full "
+            "(`sommelier materialize --full`)"
         )
 
 
@@ -52,7 +53,8 @@ def count(root: Path, view: View, feature_store: FeatureStore, *, until: datetim
     if num_online != num_kept:
         raise StoreError(
             f"{view.name}: {num_kept} rows are kept, but {num_online} are online: has the online "
-            "store room for all of them, and does it evict none? Then materialize again in full"
+            "store room for all of them, and does it evict none? Then materialize in full "
+            "(`sommelier materialize --full`)"
         )
 
 

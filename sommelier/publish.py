@@ -1,6 +1,7 @@
 """An index and an adapter in, one immutable generation that servers load out."""
 
-from ranker.generation import Generation, Generations
+from embedders.vectors import Space
+from ranker.generation import Generation, GenerationError, Generations
 from retrieval.build import load as load_index
 from sommelier.index import fused_space
 from sommelier.train import trained
@@ -11,6 +12,25 @@ from sommelier.workspace import Workspace
 def generations(workspace: Workspace) -> Generations:
     """All that were published."""
     return Generations(workspace.settings.paths.generations)
+
+
+def releases(workspace: Workspace) -> dict[str, tuple[Space, ...]]:
+    """The spaces that each generation reads, by its id; without what can serve no longer.
+
+    That is a generation whose manifest is damaged, or one of whose spaces the store dropped.
+    """
+    every = generations(workspace)
+    held = {space_id for _, space_id in workspace.store.spaces()}
+    found = {}
+    for generation_id in every.ids():
+        try:
+            generation = every.read(generation_id)
+        except GenerationError:
+            continue
+        spaces = (*generation.spaces, generation.fused_space)
+        if held.issuperset(space.space_id for space in spaces):
+            found[generation_id] = spaces
+    return found
 
 
 def publish(workspace: Workspace, *, watch: Watch) -> Summary:
@@ -32,6 +52,8 @@ def publish(workspace: Workspace, *, watch: Watch) -> Summary:
             fused_space=space,
             as_of=manifest.as_of,
         )
+    with watch.task("feature services of the releases"):
+        workspace.store.apply(releases=releases(workspace))
     workspace.state.write("publish", {"generation_id": generation.generation_id})
     return _summary(generation, is_new=generation.generation_id != before)
 
