@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from ai_edge_litert.schema_py_generated import TensorType
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from tests.embedders.tiny import image_items
 from tests.embedders.tiny_files import Shape, save_linear, save_tflite
 
 SIDE = 8
+EVERY = 16  # th poster of 3,973
 NUM_VALUES = SIDE * SIDE * 3
 MIXED = np.random.default_rng(9).standard_normal((NUM_VALUES, 10)).astype(np.float32)
 EACH = np.eye(NUM_VALUES, dtype=np.float32)  # the vector is the input itself
@@ -241,3 +243,28 @@ def test_the_space_names_the_file_and_all_that_was_done(tmp_path: Path) -> None:
 def test_impossible_options_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         ImageInput(**options)
+
+
+@pytest.mark.shared_data
+def test_mobilenet_makes_the_vectors_of_real_posters_that_it_made_elsewhere(
+    shared_data: Path,
+) -> None:
+    folder = shared_data / "movielens"
+    table = pq.read_table(folder / "vectors/image_mobilenetv2.parquet").sort_by("item_id")
+    table = table.take(list(range(0, table.num_rows, EVERY)))
+    model = TfliteFile(
+        shared_data / "encoders/tf2_mobilenet_v2_1.0_224_ptq.tflite", output="172", num_threads=1
+    )
+    embedder = FileImageEmbedder(model, dim=1280)
+    posters = [
+        Item(item_id=item_id, title="", image_path=folder / f"media/posters/{item_id}.jpg")
+        for item_id in table["item_id"].to_pylist()
+    ]
+
+    embeddings, rejects = embedder.embed(posters)
+
+    assert rejects == []
+    theirs_ND = np.array(table["vector"].to_pylist())
+    theirs_ND /= np.linalg.norm(theirs_ND, axis=1, keepdims=True)
+    assert len(posters) > 200
+    assert (embeddings.vectors_ND * theirs_ND).sum(axis=1).min() >= 0.999
