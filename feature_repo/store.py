@@ -20,6 +20,7 @@ from feature_repo import (
     parts,
     probes,
     profiles,
+    pushes,
     rejects,
     spaces,
     tombstones,
@@ -28,6 +29,7 @@ from feature_repo import (
     windows,
 )
 from feature_repo import releases as release_file
+from feature_repo.atomic import exclusively
 from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, StoreError
 from feature_repo.compaction import Compacted
 from feature_repo.known import stream_known
@@ -243,6 +245,27 @@ class Store:
             self.root, interactions, config=self._history, created=datetime.now(UTC)
         )
         return parts.append(self.root, history_view(), batches)
+
+    def push_events(self, interactions: pa.Table) -> int:
+        """Add events to their users' histories, and bring these online at once; the rows appended.
+
+        Pushing the same events again changes nothing, so that a failed push can be repeated; so
+        does `write_history` of the whole log, where it lists events of one time in this order.
+
+        Args:
+            interactions: As of `write_history`, but the new events alone. An event whose time is
+                yet to come waits for a materialization after it.
+
+        Raises:
+            StoreError: an event has neither a timestamp nor a position, or the store was not
+                applied; in the latter case the rows are written, and only not yet online.
+        """
+        windows.check_times(interactions)
+        with exclusively(self.root / ".push.lock"):  # reading, adding and writing are one step
+            added = pushes.with_stored(self.root, interactions)
+            num_rows = self.write_history(added)
+            pushes.bring_online(self.root, self.feature_store, added)
+        return num_rows
 
     def histories(self, pairs: Sequence[tuple[str, datetime]]) -> list[tuple[Interaction, ...]]:
         """Each user's last events strictly before the moment, oldest first, in the pairs' order.

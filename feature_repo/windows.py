@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from feature_repo import parts
+from feature_repo import parts, retention
 from feature_repo.base import HistoryConfig, StoreError
 from feature_repo.tables import history_view
 
 BATCH_SIZE = 20_000  # rows of up to 50 events and four lists: some 40 MB
+# Events that are joined with their users' logs at once: DuckDB holds such lists in memory.
+EVENTS_PER_BUCKET = 100_000
 
 
 def changed_windows(
@@ -23,39 +25,54 @@ def changed_windows(
 ) -> Iterator[pa.RecordBatch]:
     """The history rows that the store at `root` does not hold yet, or holds otherwise.
 
+    Rows that a compaction would drop at once are left out.
+
     Args:
         root: The store.
         interactions: user_id, item_id, behavior, weight, timestamp, position; all events of each
             user it names. Where timestamp is null the time is the epoch plus position seconds.
+            An optional column is_new: rows before a user's first new event are left out.
         config: How many events a row holds.
         created: The rows' `created`.
 
     Raises:
         StoreError: an event has neither a timestamp nor a position.
     """
+    check_times(interactions)
     view = history_view()
-    parts.define(root, view)
     # DuckDB may scan in any order; the table's own order decides among equals.
-    events = interactions.append_column("n", pa.array(range(interactions.num_rows), pa.int64()))
-    with parts.connect() as connection:
-        connection.register("events", events)
-        _check_times(connection)
-        rows = connection.execute(
-            _CHANGED,
-            {
-                "files": [str(part) for part in parts.list_parts(root, view)],
-                "limit": config.limit,
-                "created": created,
-            },
+    numbers = pa.array(range(interactions.num_rows), pa.int64())
+    events = interactions.append_column("n", numbers)
+    if "is_new" not in events.column_names:
+        events = events.append_column("is_new", pa.array([True] * len(events), pa.bool_()))
+    num_buckets = -(-len(events) // EVENTS_PER_BUCKET)
+    for bucket in range(num_buckets):
+        given = {
+            "limit": config.limit,
+            "created": created,
+            "horizon": retention.read(root).get(view.name),
+            "bucket": bucket,
+            "num_buckets": num_buckets,
+        }
+        found = parts.stream(
+            root, view, _CHANGED, given, batch_size=BATCH_SIZE, tables={"events": events}
         )
-        for batch in rows.to_arrow_reader(BATCH_SIZE):
+        for batch in found:
             yield batch.cast(view.schema)
 
 
-def _check_times(connection: parts.Connection) -> None:
-    bad = connection.execute(
-        'SELECT count(*), min(user_id) FROM events WHERE "timestamp" IS NULL AND "position" IS NULL'
-    ).fetchone()
+def check_times(interactions: pa.Table) -> None:
+    """See that every event has a time, or a place among its user's.
+
+    Raises:
+        StoreError: some have not; the message names the first user.
+    """
+    with parts.connect() as connection:
+        connection.register("events", interactions)
+        bad = connection.execute(
+            "SELECT count(*), min(user_id) FROM events "
+            'WHERE "timestamp" IS NULL AND "position" IS NULL'
+        ).fetchone()
     assert bad is not None
     if bad[0]:
         raise StoreError(
@@ -64,7 +81,7 @@ def _check_times(connection: parts.Connection) -> None:
         )
 
 
-_CHANGED = """
+_CHANGED = f"""
 WITH timed AS (
     SELECT
         user_id,
@@ -72,11 +89,13 @@ WITH timed AS (
         behavior,
         coalesce("timestamp", to_timestamp("position")) AS moment,
         coalesce(weight, 'nan')::FLOAT AS weight,
+        is_new,
         row_number() OVER (
             PARTITION BY user_id
             ORDER BY coalesce("timestamp", to_timestamp("position")), "position", n
         ) AS nth
     FROM events
+    WHERE hash(user_id) % $num_buckets = $bucket
 ), logs AS (
     SELECT
         user_id,
@@ -95,12 +114,18 @@ WITH timed AS (
         greatest(max(nth) - $limit + 1, 1) AS first
     FROM timed
     GROUP BY user_id, moment
+    WINDOW of_user AS (PARTITION BY user_id)
+    QUALIFY moment >= min(CASE WHEN bool_or(is_new) THEN moment END) OVER of_user
+        AND moment >= coalesce(
+            max(CASE WHEN moment <= $horizon THEN moment END) OVER of_user, '-infinity'
+        )
 ), hashed AS (
     SELECT moments.*, hash(hashes[first:last])::VARCHAR AS content_hash
     FROM moments JOIN logs USING (user_id)
 ), stored AS (
-    SELECT user_id, event_timestamp, arg_max(content_hash, created) AS content_hash
-    FROM read_parquet($files)
+    SELECT user_id, event_timestamp, arg_max(coalesce(content_hash, ''), created) AS content_hash
+    FROM {parts.ROWS}
+    WHERE hash(user_id) % $num_buckets = $bucket
     GROUP BY user_id, event_timestamp
 ), changed AS (
     -- Before the lists are cut: a second run over the same events copies none.
