@@ -24,6 +24,7 @@ class GraphConfig:
     """How the graph encoder is trained."""
 
     dim: int = 64
+    """Of the vectors; with compare = "dot", one of these numbers carries the items' lengths."""
     num_layers: int = 2
     epochs: int = 40
     batch_size: int = 8192
@@ -32,8 +33,12 @@ class GraphConfig:
     learning_rate: float = 0.02
     weight_decay: float = 1e-4
     """L2 on the untouched (layer 0) vectors of each batch."""
+    compare: Literal["cosine", "dot"] = "cosine"
+    """What training compares. cosine: as the index will search. dot: inner products, in which an
+    item's length says how popular it is; one more dimension then gives all items unit length, so
+    that cosines of users with items have the order of the inner products."""
     temperature: float = 0.15
-    """Cosines are divided by it in the loss; smaller ones chase the hardest pairs."""
+    """What is compared is divided by it in the loss; smaller ones chase the hardest pairs."""
     loss: Literal["bpr", "softmax"] = "bpr"
     """bpr: a known item beats one unknown item of the same user. softmax: it beats
     `num_negatives` items that the whole batch shares; fewer epochs, each of them dearer."""
@@ -49,9 +54,9 @@ class GraphConfig:
     a pair always weighs as its strongest behavior."""
     min_weight: float | None = None
     """Events whose stored weight (a rating) is lower make no edge; those without one do."""
-    friend_weight: float = 0.0
-    """Of the catalog's friends in the smoothing of users, beside the behaviors' weights; 0 leaves
-    them out."""
+    friend_weight: float = 0.5
+    """Of the catalog's friends, where it has any, in the smoothing of users, beside the behaviors'
+    weights; 0 leaves them out."""
     item_edge_weight: float = 0.0
     """Of the catalog's item edges in the smoothing of items; 0 leaves them out."""
     degree_exponents: tuple[float, float] = (0.5, 0.5)
@@ -71,6 +76,8 @@ class GraphConfig:
         for name in POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.compare == "dot" and self.dim < 2:
+            raise ValueError(f"dim must be at least 2 to compare by dot, got {self.dim}")
         for name in ("friend_weight", "item_edge_weight", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
@@ -78,6 +85,7 @@ class GraphConfig:
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"behavior_weights[{behavior!r}] must be 0 or more, got {weight}")
         for name, allowed in (
+            ("compare", ("cosine", "dot")),
             ("loss", ("bpr", "softmax")),
             ("mixing", ("strongest", "given", "learned")),
         ):

@@ -99,7 +99,11 @@ def fit(
     edges = read_edges(
         interactions, until=until, config=config, friends=friends, item_edges=item_edges
     )
-    vectors_ND = normalize(train(edges, config=config, on_progress=on_progress))
+    num_users = len(edges.user_ids)
+    trained_ND = train(edges, config=config, on_progress=on_progress)
+    if config.compare == "dot":
+        trained_ND = lifted(trained_ND, num_users=num_users)
+    vectors_ND = normalize(trained_ND)
     space = Space(
         modality=Modality.GRAPH,
         encoder="lightgcn",
@@ -107,9 +111,20 @@ def fit(
         dim=config.dim,
         preprocessing="user-item graph",
     )
-    num_users = len(edges.user_ids)
     return LightGcnEmbedder(
         users=Embeddings(space=space, item_ids=edges.user_ids, vectors_ND=vectors_ND[:num_users]),
         items=Embeddings(space=space, item_ids=edges.item_ids, vectors_ND=vectors_ND[num_users:]),
         until=until,
     )
+
+
+def lifted(vectors_ND: NDArray[np.float32], *, num_users: int) -> NDArray[np.float32]:
+    """Users and items with one more dimension, in which all items are of one length, [N, D + 1].
+
+    The new number of an item is what its length lacks to the longest one's, and 0 for a user. So a
+    user's cosines with items have the order of the inner products (Bachrach et al., RecSys 2014).
+    """
+    squares_N = np.square(vectors_ND, dtype=np.float64).sum(axis=1)
+    lacks_N = np.sqrt(squares_N[num_users:].max() - squares_N[num_users:])
+    added_N = np.concatenate([np.zeros(num_users), lacks_N])
+    return np.column_stack([vectors_ND, added_N]).astype(np.float32)

@@ -1,11 +1,10 @@
 """All nodes' vectors and a batch of pairs in, how far known items are from being nearest out.
 
-Both losses compare cosines, because cosines are what the index will search, divided by a
-temperature, and weigh a pair by its strongest behavior.
-`Bpr` is LightGCN's (Rendle et al., UAI 2009), against one unknown item of the same user. `Softmax`
-is the sampled softmax (Wu et al., arXiv 2201.02327), against items that the batch shares: cheap, as
-scores against them are one matrix product, and they may hold an item that the user knows, which the
-many others outweigh.
+Both losses compare cosines, because cosines are what the index will search, or inner products,
+divided by a temperature, and weigh a pair by its strongest behavior. `Bpr` is LightGCN's (Rendle et
+al., UAI 2009), against one unknown item of the same user. `Softmax` is the sampled softmax (Wu et
+al., arXiv 2201.02327), against items that the batch shares: cheap, as scores against them are one
+matrix product, and they may hold an item that the user knows, which the many others outweigh.
 
 Shape legend: N nodes (users first, then items), U users, E pairs of a user and an item, B a batch
 of them, M shared negatives, D dimensions.
@@ -48,6 +47,7 @@ class Bpr:
     def __init__(self, edges: Edges, config: GraphConfig) -> None:
         self._num_users = len(edges.user_ids)
         self._temperature = config.temperature
+        self._is_cosine = config.compare == "cosine"
         self._users_E = torch.from_numpy(edges.users_E)
         self._items_E = torch.from_numpy(edges.items_E)
         self._weights_E = torch.from_numpy(edges.weights_E)
@@ -63,7 +63,7 @@ class Bpr:
         users_B, weights_B = self._users_E[batch_B], self._weights_E[batch_B]
         unknown_B = self._negatives.draw(users_B, generator) + self._num_users
         nodes_3B = torch.stack([users_B, self._items_E[batch_B] + self._num_users, unknown_B])
-        users_BD, known_BD, unknown_BD = _units(vectors_ND, nodes_3B)
+        users_BD, known_BD, unknown_BD = _rows(vectors_ND, nodes_3B, is_unit=self._is_cosine)
         margins_B = (users_BD * (known_BD - unknown_BD)).sum(dim=1) / self._temperature
         loss = -(weights_B * logsigmoid(margins_B)).sum() / weights_B.sum()
         return loss, nodes_3B
@@ -75,6 +75,7 @@ class Softmax:
     def __init__(self, edges: Edges, config: GraphConfig) -> None:
         self._num_users, self._num_items = len(edges.user_ids), len(edges.item_ids)
         self._temperature = config.temperature
+        self._is_cosine = config.compare == "cosine"
         self._num_negatives = min(config.num_negatives, self._num_items)
         self._users_E = torch.from_numpy(edges.users_E)
         self._items_E = torch.from_numpy(edges.items_E)
@@ -87,10 +88,10 @@ class Softmax:
         """See `Loss`; the nodes are users and known items, [2, B]."""
         nodes_2B = torch.stack([self._users_E[batch_B], self._items_E[batch_B] + self._num_users])
         weights_B = self._weights_E[batch_B]
-        users_BD, known_BD = _units(vectors_ND, nodes_2B)
+        users_BD, known_BD = _rows(vectors_ND, nodes_2B, is_unit=self._is_cosine)
         drawn_M = torch.randperm(self._num_items, generator=generator)[: self._num_negatives]
         drawn_M = drawn_M + self._num_users
-        drawn_MD = unit(embedding(drawn_M, vectors_ND)) / self._temperature
+        drawn_MD = _rows(vectors_ND, drawn_M, is_unit=self._is_cosine) / self._temperature
         known_B = (users_BD * known_BD).sum(dim=1) / self._temperature
         rows = max(1, SCORES // len(drawn_M))
         others_B = torch.cat(
@@ -105,10 +106,11 @@ class Softmax:
         return (weights_B * losses_B).sum() / weights_B.sum(), nodes_2B
 
 
-def _units(vectors_ND: Tensor, nodes_KB: Tensor) -> Tensor:
-    """The nodes' vectors, of unit length, [K, B, D]. Not all N: a batch may be far smaller."""
-    rows = embedding(nodes_KB.flatten(), vectors_ND)
-    return unit(rows).reshape(*nodes_KB.shape, vectors_ND.shape[1])
+def _rows(vectors_ND: Tensor, nodes: Tensor, *, is_unit: bool) -> Tensor:
+    """The nodes' vectors, in the shape of `nodes`. Not all N: a batch may be far smaller."""
+    rows = embedding(nodes.flatten(), vectors_ND)
+    rows = unit(rows) if is_unit else rows
+    return rows.reshape(*nodes.shape, vectors_ND.shape[1])
 
 
 class Negatives:

@@ -27,7 +27,10 @@ OnProgress = Callable[[int, int, float], None]
 def train(
     edges: Edges, *, config: GraphConfig, on_progress: OnProgress | None = None
 ) -> NDArray[np.float32]:
-    """The smoothed vectors of all nodes after training, [N, D], not yet normalized."""
+    """The smoothed vectors of all nodes after training, [N, D], of any length.
+
+    D is `config.dim`, or one less where inner products are compared: see `lifted`.
+    """
     model = _model(edges, config)
     loss_of = graph_losses.create(edges, config)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -63,7 +66,7 @@ def _model(edges: Edges, config: GraphConfig) -> LightGCN:
         torch.manual_seed(config.seed)
         model = LightGCN(
             edges.num_nodes,
-            config.dim,
+            config.dim if config.compare == "cosine" else config.dim - 1,
             config.num_layers,
             alpha=torch.tensor([own] + [others] * config.num_layers),
             normalize=False,

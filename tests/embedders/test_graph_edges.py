@@ -146,9 +146,9 @@ def test_whatever_the_vectors_depend_on_is_in_the_revision() -> None:
         made(GraphConfig(degree_exponents=(0.6, 0.4))),
         made(GraphConfig(scale_layers=True)),
         made(GraphConfig(own_share=0.2)),
-        made(GraphConfig(friend_weight=0.5), friends=known),
-        made(GraphConfig(friend_weight=0.5)),
-        made(GraphConfig(friend_weight=0.5), friends=friends(("ann", "eve", None))),
+        made(GraphConfig(friend_weight=0.7), friends=known),
+        made(GraphConfig(friend_weight=0.7)),
+        made(GraphConfig(friend_weight=0.7), friends=friends(("ann", "eve", None))),
         made(GraphConfig(item_edge_weight=0.5), item_edges=similar),
         made(GraphConfig(item_edge_weight=0.5), item_edges=item_edges(("x", "y", 0.6, None))),
     ]

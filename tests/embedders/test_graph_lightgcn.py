@@ -15,7 +15,7 @@ import torch
 from embedders.base import BadContent
 from embedders.catalog_edges import FRIENDS_SCHEMA, ITEM_EDGES_SCHEMA
 from embedders.graph_config import GraphConfig
-from embedders.graph_lightgcn import LightGcnEmbedder, fit
+from embedders.graph_lightgcn import LightGcnEmbedder, fit, lifted
 from embedders.items import Item, Modality
 
 CUT = datetime(2024, 6, 1, tzinfo=UTC)
@@ -135,6 +135,25 @@ def test_the_variant_of_lightgcn_plus_plus_separates_communities() -> None:
     cosines_UI = found.users().vectors_ND @ found.items().vectors_ND.T
     is_same_UI = community(found.users().item_ids)[:, None] == community(found.items().item_ids)
     assert cosines_UI[is_same_UI].mean() > cosines_UI[~is_same_UI].mean() + 0.5
+
+
+def test_lifted_items_keep_the_order_of_inner_products() -> None:
+    vectors = np.random.default_rng(2).normal(size=(30, 4)).astype(np.float32)
+    higher = lifted(vectors, num_users=10)
+    lengths = np.linalg.norm(higher[10:], axis=1)
+    np.testing.assert_allclose(lengths, lengths[0], rtol=1e-5)
+    np.testing.assert_allclose(higher[:10] @ higher[10:].T, vectors[:10] @ vectors[10:].T)
+
+
+def test_trained_by_inner_products_the_space_still_compares_by_cosines() -> None:
+    config = replace(SMALL, compare="dot", loss="softmax", num_negatives=16, temperature=1.0)
+    found = fit(table(EVENTS), until=CUT, config=config)
+    assert found.space.dim == SMALL.dim
+    assert found.space.is_normalized
+    cosines_UI = found.users().vectors_ND @ found.items().vectors_ND.T
+    is_same_UI = community(found.users().item_ids)[:, None] == community(found.items().item_ids)
+    nearest_UK = np.argsort(-cosines_UI, axis=1)[:, :20]
+    assert np.take_along_axis(is_same_UI, nearest_UK, axis=1).mean() > 0.95
 
 
 def friends(*rows: tuple[str, str, datetime | None]) -> pa.Table:
@@ -301,6 +320,8 @@ def test_progress_is_told_once_an_epoch_and_the_loss_falls() -> None:
         {"temperature": 0.0},
         {"behavior_weights": {"a": -1.0}},
         {"loss": "hinge"},
+        {"compare": "length"},
+        {"dim": 1, "compare": "dot"},
         {"mixing": "all"},
         {"friend_weight": -1.0},
         {"item_edge_weight": float("nan")},
