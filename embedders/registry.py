@@ -74,43 +74,49 @@ class EncoderConfig:
     """A hub model's commit. Of brought vectors, any word: another one says that another encoder
     made them."""
     trust_remote_code: bool | None = None
+    """Run the code that comes with a hub model; without it, never."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """What the model computes in; another precision is another space."""
     device: str | None = None
     """As torch names it, or auto: CUDA where there is any."""
     batch_size: int | None = None
+    """How many contents a model computes at once; no matter for the vectors."""
     num_threads: int | None = None
     """On how many cores a model file runs; without it, all."""
-    output: str | None = None
-    """Which tensor of a model file holds the vector, by name or number, where there are several;
-    of tflite also an inner one."""
+    output: str | int | None = None
+    """Which tensor of a model file holds the vector, by name or number, where it has several
+    outputs; of tflite it may be an inner one."""
     layout: Literal["NHWC", "NCHW"] | None = None
     """Of a model file's pictures: colors last or first, where the file does not tell."""
     size: int | None = None
-    """In pixels, of a side, where the file takes pictures of any size."""
+    """Of a model file's pictures: pixels of a side, where the file takes any number."""
     resize: Literal["stretch", "crop"] | None = None
-    """How a picture is brought to that shape: stretch, or crop the middle out."""
+    """How a picture is brought to the model file's shape: stretch, or crop its middle out."""
     value_range: tuple[float, float] | None = None
-    """What black and white become: 0 and 1, in a file of whole numbers its own levels."""
+    """What black and white are to a model file: 0 and 1; where it takes whole numbers, their own
+    levels."""
     mean: tuple[float, float, float] | None = None
-    """Of red, green and blue, subtracted after that."""
+    """Of red, green and blue, subtracted then, as the model file was trained."""
     std: tuple[float, float, float] | None = None
-    """By which they are divided then."""
+    """Of red, green and blue, by which they are divided after that."""
     rate: int | None = None
     """Samples a second that a model file wants to hear: 16000."""
     window: int | None = None
-    """In samples, where the file takes any number."""
+    """Of a model file's sounds: in samples, where the file takes any number."""
     hop: int | None = None
-    """Samples from one window to the next; without it, windows stand end to end."""
+    """Samples from the start of one window to the next's; without it, they stand end to end."""
     prefix: str | None = None
     """Put before each text, e.g. `passage: `."""
     query_prefix: str | None = None
     """Put before each text that is searched with."""
     pooling: Literal["mean", "cls", "last"] | None = None
+    """Which of a text's tokens make its vector: all, the first or the last."""
     max_length: int | None = None
     """In tokens."""
     num_mels: int | None = None
+    """Bands of fbank."""
     poolings: tuple[Literal["max", "mean", "attention"], ...] | None = None
+    """Parts of fbank's vector."""
     limit_s: float | None = None
     """Of a longer sound the middle so many seconds count."""
     name: str | None = None
@@ -118,8 +124,11 @@ class EncoderConfig:
     dim: int | None = None
     """How long the vectors must be."""
     center: bool | None = None
+    """Subtract the mean over a brought file."""
     scale: bool | None = None
+    """Bring every dimension of a brought file to one spread, before that."""
     is_normalized: bool | None = None
+    """Divide brought vectors by their length; without it, they are."""
     until: datetime | None = None
     """The cut of the events that brought vectors were trained on."""
 
@@ -219,6 +228,8 @@ def _from_file(config: EncoderConfig) -> Embedder:
     options = config.options
     path = Path(options.pop("model"))
     opening = _taken(options, ("output", "num_threads"))
+    if "output" in opening:
+        opening["output"] = str(opening["output"])
     if config.modality is Modality.TEXT:
         from embedders.text_file import MODEL_FILE, FileTextEmbedder
 

@@ -130,7 +130,7 @@ FILE_ENCODERS = [
     (Modality.IMAGE, "onnx", {"layout": "NCHW", "size": 8, "resize": "crop", "mean": (0, 0, 0)}),
     (Modality.IMAGE, "tflite", {"value_range": (-1, 1), "std": (1, 1, 1), "output": "y0"}),
     (Modality.AUDIO, "onnx", {"rate": 8000, "window": 192, "hop": 100, "limit_s": 5}),
-    (Modality.AUDIO, "tflite", {"hop": 100, "output": "2"}),
+    (Modality.AUDIO, "tflite", {"hop": 100, "output": 2}),
     (Modality.TEXT, "onnx", {"pooling": "cls", "max_length": 9, "prefix": "a ", "output": "0"}),
 ]
 

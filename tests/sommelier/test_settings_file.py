@@ -128,6 +128,28 @@ model = "llm"
     assert settings.ranker.llm.model == str(tmp_path / "llm")
 
 
+def test_a_model_file_is_found_beside_the_settings_with_its_options(tmp_path: Path) -> None:
+    (tmp_path / "ears.tflite").write_bytes(b"")
+    text = """
+[[encoders]]
+modality = "audio"
+encoder = "tflite"
+model = "ears.tflite"
+output = 121
+hop = 7680
+[[encoders]]
+modality = "image"
+encoder = "onnx"
+model = "gone.onnx"
+value_range = [-1, 1]
+mean = [0.485, 0.456, 0.406]
+"""
+    ears, eyes = load(write(tmp_path, text)).encoders
+    assert (ears.model, ears.output, ears.hop) == (str(tmp_path / "ears.tflite"), 121, 7680)
+    assert (eyes.model, eyes.value_range) == ("gone.onnx", (-1, 1))
+    assert eyes.mean == (0.485, 0.456, 0.406)
+
+
 def test_a_hub_id_is_no_path(tmp_path: Path) -> None:
     text = "[ranker.llm]\nmodel = 'org/name'\nrevision = 'abc'"
     assert load(write(tmp_path, text)).ranker.llm.model == "org/name"
