@@ -11,6 +11,10 @@ from datetime import UTC, datetime
 from embedders import registry
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
+from embedders.vectors import Space
+from feature_repo import parts
+from feature_repo.store import Store
+from feature_repo.tables import all_views
 from sommelier import graph
 from sommelier.encoding import Consent, Tally, bring_up_to_date
 from sommelier.gone import gone
@@ -18,6 +22,8 @@ from sommelier.imputing import impute_graph
 from sommelier.set_aside import SetAside
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace, space_facts
+
+MANY_PARTS = 64
 
 
 def embed(
@@ -39,48 +45,66 @@ def embed(
         ValueError: the catalog or a brought file cannot be used, too many rows were rejected or
             are gone, or an encoder no longer makes the vectors that the store holds.
     """
-    catalog, store = workspace.catalog, workspace.store
     consent = consent or Consent()
     if any(_is_graph(config) for config in workspace.settings.encoders):
         assert workspace.timeline  # no use embedding for an hour to find no time of any event
-    missing = gone(catalog, store)
+    missing = gone(workspace.catalog, workspace.store)
     if not consent.deletions:
         missing.refuse_many(max_share=workspace.settings.embedding.max_deleted_share)
-    set_aside = SetAside(store, limit=max_rejects)
-    set_aside.add(catalog.rejects)
-    with watch.task("profiles and histories"):
-        num_profiles = store.write_profiles(catalog.items())
-        num_histories = store.write_history(catalog.interactions)
-        if missing.item_ids:
-            store.delete(missing.item_ids, at=datetime.now(UTC))
-    notes: dict[str, str] = {}
-    tallies = []
-    for config in workspace.settings.encoders:
-        if _is_graph(config):
-            tally, notes["graph_key"] = _embed_graph(workspace, config, consent, set_aside, watch)
-        else:
-            tally = _embed_content(workspace, config, consent, set_aside, watch)
-        tallies.append(tally)
+    set_aside = SetAside(workspace.store, limit=max_rejects)
+    set_aside.add(workspace.catalog.rejects)
+    facts = _write_tables(workspace, missing.item_ids, watch)
+    tallies, graph_key = _run_encoders(workspace, consent, set_aside, watch)
     spaces = sorted(
         (tally.space for tally in tallies if tally.space), key=lambda one: str(one.modality)
     )
-    num_imputed = 0
-    if graph_spaces := [one for one in spaces if one.modality is Modality.GRAPH and notes]:
-        content = [one for one in spaces if one.modality is not Modality.GRAPH]
-        num_imputed = impute_graph(workspace, graph_spaces[0], content, watch=watch)
+    if graph_key:
+        facts += _impute(workspace, spaces, watch)
+    notes = {"graph_key": graph_key} if graph_key else {}
     workspace.state.write("embed", {"spaces": [space_facts(one) for one in spaces], **notes})
     graph.forget(workspace)
+    _merge_parts(workspace.store, watch)
+    return _summary(workspace.catalog.num_items, tallies, facts, set_aside)
+
+
+def _write_tables(workspace: Workspace, missing_ids: list[str], watch: Watch) -> list[str]:
+    """Everything but vectors: profiles, histories, tombstones. What was done, in words."""
+    catalog, store = workspace.catalog, workspace.store
+    with watch.task("profiles and histories"):
+        num_profiles = store.write_profiles(catalog.items())
+        num_histories = store.write_history(catalog.interactions)
     facts = [
         f"{catalog.num_items:,} items, {catalog.interactions.num_rows:,} interactions; "
         f"{num_profiles:,} profiles and {num_histories:,} histories are new"
     ]
-    if missing.item_ids:
-        facts.append(f"{len(missing.item_ids):,} items are gone from the catalog: taken away")
-    if num_imputed:
-        facts.append(
-            f"{num_imputed:,} items without interactions got a graph vector from similar ones"
-        )
-    return _summary(catalog.num_items, tallies, facts, set_aside)
+    if missing_ids:
+        store.delete(missing_ids, at=datetime.now(UTC))
+        facts.append(f"{len(missing_ids):,} items are gone from the catalog: taken away")
+    return facts
+
+
+def _run_encoders(
+    workspace: Workspace, consent: Consent, set_aside: SetAside, watch: Watch
+) -> tuple[list[Tally], str]:
+    """What every encoder did, and the key of the graph; empty where there is none."""
+    tallies: list[Tally] = []
+    graph_key = ""
+    for config in workspace.settings.encoders:
+        if _is_graph(config):
+            tally, graph_key = _embed_graph(workspace, config, consent, set_aside, watch)
+        else:
+            tally = _embed_content(workspace, config, consent, set_aside, watch)
+        tallies.append(tally)
+    return tallies, graph_key
+
+
+def _impute(workspace: Workspace, spaces: Sequence[Space], watch: Watch) -> list[str]:
+    graphs = [one for one in spaces if one.modality is Modality.GRAPH]
+    content = [one for one in spaces if one.modality is not Modality.GRAPH]
+    num_imputed = sum(impute_graph(workspace, one, content, watch=watch) for one in graphs)
+    if not num_imputed:
+        return []
+    return [f"{num_imputed:,} items without interactions got a graph vector from similar ones"]
 
 
 def _is_graph(config: EncoderConfig) -> bool:
@@ -121,6 +145,14 @@ def _embed_graph(
         workspace, config, embedder, consent=consent, set_aside=set_aside, watch=watch
     )
     return tally, key
+
+
+def _merge_parts(store: Store, watch: Watch) -> None:
+    """A batch is a file, so that a first run leaves thousands; every reader opens all of them."""
+    views = all_views(store.spaces())
+    if max(len(parts.list_parts(store.root, view)) for view in views) > MANY_PARTS:
+        with watch.task("merging small parts", total=len(views)) as advance:
+            store.compact(on_progress=lambda view, done, total: advance(done, total, view))
 
 
 def _summary(

@@ -284,6 +284,16 @@ def test_a_few_brought_vectors_may_change_as_they_like(run: Run, many: Path) -> 
     assert row(embed(run, many), "text") == [20, 40, 0, 0]
 
 
+def test_many_small_parts_are_merged_at_the_end(run: Run, many: Path) -> None:
+    embed(run, many, "--set", "embedding.batch_rows=1")
+    view = next((many / "store/parts").glob("item_text_*"))
+    assert len(list(view.glob("2*.parquet"))) == 60, "not worth it yet"
+    bring(many, seed=1)
+    embed(run, many, "--accept-changed", "--set", "embedding.batch_rows=1")
+    assert len(list(view.glob("2*.parquet"))) < 5
+    assert row(embed(run, many), "text") == [0, 60, 0, 0]
+
+
 def test_an_engine_that_is_not_there_is_named(run: Run, many: Path) -> None:
     assert "embedding.engine" in embed(run, many, "--engine", "spark", code=1)
 
