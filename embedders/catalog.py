@@ -30,6 +30,7 @@ __all__ = [
     "CatalogError",
     "Columns",
     "read",
+    "read_events",
 ]
 
 INTERACTIONS_SCHEMA = pa.schema(
@@ -169,6 +170,30 @@ def _read_edges(
         )
         bad += faulty
     return edges
+
+
+def read_events(
+    path: Path, *, item_ids: pa.Array, columns: Columns | None = None
+) -> tuple[pa.Table, list[Reject]]:
+    """A file of interactions without its catalog, such as those of the last minutes.
+
+    Args:
+        path: As the catalog's own file of interactions.
+        item_ids: The good items; events of others are set aside.
+        columns: The names of the file's columns where they are not the canonical ones.
+
+    Returns:
+        The good rows in INTERACTIONS_SCHEMA, by user, time, position and item, and the others.
+
+    Raises:
+        CatalogError: the file is missing or unreadable, or lacks a column.
+    """
+    if not path.is_file():
+        raise CatalogError(f"there is no file {path}")
+    with tables.connect() as db:
+        db.register("good_items", pa.table({"item_id": item_ids}))
+        bad = _check_interactions(db, path, columns or Columns(), "the store")
+        return _good_interactions(db), bad
 
 
 def _items_file(folder: Path) -> Path:

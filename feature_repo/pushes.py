@@ -10,9 +10,26 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from feature_repo import parts
-from feature_repo.base import FeatureStore
+from feature_repo import parts, windows
+from feature_repo.atomic import exclusively
+from feature_repo.base import FeatureStore, HistoryConfig
 from feature_repo.tables import CREATED, DELETED, EVENT_TIME, history_view
+
+
+def push(
+    root: Path, feature_store: FeatureStore, interactions: pa.Table, *, config: HistoryConfig
+) -> int:
+    """Append the rows that new events make or change, and bring their users' latest online.
+
+    See `Store.push_events`. One push at a time: reading, adding and writing are one step.
+    """
+    windows.check_times(interactions)
+    with exclusively(root / ".push.lock"):
+        added = with_stored(root, interactions)
+        batches = windows.changed_windows(root, added, config=config, created=datetime.now(UTC))
+        num_rows = parts.append(root, history_view(), batches)
+        bring_online(root, feature_store, added)
+    return num_rows
 
 
 def with_stored(root: Path, interactions: pa.Table) -> pa.Table:

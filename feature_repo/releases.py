@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from embedders.vectors import Space
 from feature_repo.atomic import exclusively, replace_text
-from feature_repo.base import Releases, StoreError
+from feature_repo.base import Releases, Spaces, StoreError
 
 FILE = "releases.json"
 
@@ -34,3 +35,19 @@ def replace(root: Path, releases: Mapping[str, Sequence[str]]) -> None:
     with exclusively(root / f".{FILE}.lock"):
         stored = {name: list(space_ids) for name, space_ids in releases.items()}
         replace_text(root / FILE, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+
+def replace_checked(root: Path, releases: Mapping[str, Sequence[Space]], *, known: Spaces) -> None:
+    """Keep these releases and no others, where the store holds what they read.
+
+    Raises:
+        StoreError: a release reads a space that the store does not hold.
+    """
+    ids = {space_id for _, space_id in known}
+    for name, read_by in releases.items():
+        if absent := sorted({space.space_id for space in read_by} - ids):
+            raise StoreError(
+                f"release {name} reads {', '.join(absent)}, of which the store holds "
+                "nothing; embed them again, or leave the release out"
+            )
+    replace(root, {name: [one.space_id for one in spaces] for name, spaces in releases.items()})

@@ -44,6 +44,21 @@ def read(root: Path) -> dict[tuple[Entity, str], Space]:
     return spaces
 
 
+def check(root: Path, space: Space, *, entity: Entity) -> None:
+    """See that a space was written.
+
+    Raises:
+        StoreError: it was not; the message names those that were.
+    """
+    known = read(root)
+    if (entity, space.space_id) not in known:
+        names = ", ".join(space_id for whom, space_id in sorted(known) if whom is entity)
+        raise StoreError(
+            f"the store holds no {entity} vectors of {space.space_id}, "
+            f"only of: {names or 'nothing'}; embed them first"
+        )
+
+
 def add(root: Path, space: Space, *, entity: Entity) -> None:
     """Remember a space; several processes may do so at once."""
     with exclusively(root / f".{FILE}.lock"):

@@ -29,19 +29,12 @@ from feature_repo import (
     windows,
 )
 from feature_repo import releases as release_file
-from feature_repo.atomic import exclusively
 from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, StoreError
 from feature_repo.compaction import Compacted
 from feature_repo.known import stream_known
 from feature_repo.materialize import Progress, materialize
 from feature_repo.registry import open_feature_store
-from feature_repo.tables import (
-    View,
-    all_views,
-    history_view,
-    profile_view,
-    vector_view,
-)
+from feature_repo.tables import all_views, history_view, profile_view, vector_view
 
 
 class Store:
@@ -112,8 +105,7 @@ class Store:
     def known(self, space: Space, *, entity: Entity = Entity.ITEM) -> Iterator[tuple[str, Known]]:
         """What is known of each id, ordered by id; of those that were taken away as well.
 
-        Nothing for a space that was never written. Streamed: a million ids cost no more memory
-        than DuckDB's own limit.
+        Streamed, within DuckDB's limit of memory. Nothing for a space that was never written.
         """
         if (entity, space.space_id) not in self.spaces():
             return iter(())
@@ -145,13 +137,7 @@ class Store:
         Raises:
             StoreError: no vector of the space was ever written; the message names those known.
         """
-        known = self.spaces()
-        if (entity, space.space_id) not in known:
-            names = ", ".join(space_id for whom, space_id in sorted(known) if whom is entity)
-            raise StoreError(
-                f"the store holds no {entity} vectors of {space.space_id}, "
-                f"only of: {names or 'nothing'}; embed them first"
-            )
+        spaces.check(self.root, space, entity=entity)
         view = vector_view(space, entity=entity)
         rows = parts.latest(self.root, view, columns=[view.key, "vector"], until=as_of)
         vectors_ND = vector_rows.to_matrix(rows["vector"], space.dim)
@@ -208,9 +194,9 @@ class Store:
     def delete(self, item_ids: Iterable[str], *, at: datetime, space: Space | None = None) -> int:
         """Take items away from a moment on; how many of them there were.
 
-        What was known of them before stays known as of then. Their profiles and vectors of every
-        space get tombstones, which the next materialization brings online; an item that is written
-        again later comes back. Vectors and histories of users stay.
+        What was known of them before stays known as of then. Tombstones in every space and among
+        the profiles go online with the next materialization; an item that is written again comes
+        back. Vectors and histories of users stay.
 
         Args:
             item_ids: Unknown ones, and those that are gone already, are passed over.
@@ -218,6 +204,7 @@ class Store:
             space: Take away their vectors of this space alone; None for all there is of them.
         """
         views = self._views(Entity.ITEM) if space is None else [vector_view(space)]
+        views = [view for view in all_views(self.spaces()) if view.entity is Entity.ITEM]
         return len(tombstones.bury(self.root, views, item_ids, at=at))
 
     def write_probes(self, space: Space, found: Probes) -> None:
@@ -227,9 +214,6 @@ class Store:
     def probes(self, space: Space) -> Probes | None:
         """What a space's encoder made of the probe items; None where none were kept."""
         return probes.read(self.root, space)
-
-    def _views(self, entity: Entity) -> list[View]:
-        return [view for view in all_views(self.spaces()) if view.entity is entity]
 
     def write_history(self, interactions: pa.Table) -> int:
         """Append the history rows that are new or changed; how many.
@@ -249,23 +233,18 @@ class Store:
     def push_events(self, interactions: pa.Table) -> int:
         """Add events to their users' histories, and bring these online at once; the rows appended.
 
-        Pushing the same events again changes nothing, so that a failed push can be repeated; so
-        does `write_history` of the whole log, where it lists events of one time in this order.
+        The same events again change nothing, so that a failed push can be repeated; nor does
+        `write_history` of the whole log, if it has events of one time in this order.
 
         Args:
             interactions: As of `write_history`, but the new events alone. An event whose time is
                 yet to come waits for a materialization after it.
 
         Raises:
-            StoreError: an event has neither a timestamp nor a position, or the store was not
-                applied; in the latter case the rows are written, and only not yet online.
+            StoreError: an event has no time at all, or the store was not applied; in the latter
+                case the rows are written, and only not yet online.
         """
-        windows.check_times(interactions)
-        with exclusively(self.root / ".push.lock"):  # reading, adding and writing are one step
-            added = pushes.with_stored(self.root, interactions)
-            num_rows = self.write_history(added)
-            pushes.bring_online(self.root, self.feature_store, added)
-        return num_rows
+        return pushes.push(self.root, self.feature_store, interactions, config=self._history)
 
     def histories(self, pairs: Sequence[tuple[str, datetime]]) -> list[tuple[Interaction, ...]]:
         """Each user's last events strictly before the moment, oldest first, in the pairs' order.
@@ -287,13 +266,11 @@ class Store:
     ) -> list[Compacted]:
         """Merge small parts into few, and drop what nobody will ask for; what became of each view.
 
-        Every other process may go on reading and writing. A process that is killed meanwhile
-        leaves a store that gives the same answers; compact again.
+        Other processes may go on meanwhile. If it is killed the answers are the same; run it again.
 
         Args:
-            keep: Answers as of so long ago, or later, stay as they are. What was superseded before
-                is dropped, and rows set aside before. None drops nothing; nothing but the latest
-                is left of 0.
+            keep: Answers as of so long ago, or later, stay as they are; what was superseded or
+                set aside before is dropped. None drops nothing, 0 all but the latest rows.
             in_use: The ids of the spaces to keep, beside those of the releases; the views of all
                 others are dropped, and go offline when the store is applied next. None keeps all.
             is_dry_run: Only say what would become of each view.
@@ -333,15 +310,7 @@ class Store:
         """
         known = self.spaces()
         if releases is not None:
-            ids = {space_id for _, space_id in known}
-            for name, read in releases.items():
-                if absent := sorted({space.space_id for space in read} - ids):
-                    raise StoreError(
-                        f"release {name} reads {', '.join(absent)}, of which the store holds "
-                        f"nothing; embed them again, or leave the release out"
-                    )
-            named = {name: [space.space_id for space in read] for name, read in releases.items()}
-            release_file.replace(self.root, named)
+            release_file.replace_checked(self.root, releases, known=known)
         return self.feature_store.apply(known, release_file.read(self.root))
 
     def materialize(

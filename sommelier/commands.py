@@ -135,6 +135,38 @@ def materialize(
 
 
 @app.command()
+def push(
+    events: Annotated[Path, typer.Argument(help="New interactions: parquet, csv or jsonl.")],
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Add new events to their users' histories, online at once."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.push import push as run
+
+        watch.show(run(workspace, events, watch=watch))
+
+
+@app.command()
+def compact(
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    keep: Annotated[
+        str | None, typer.Option("--keep", metavar="DAYS", help="Drop what was replaced before.")
+    ] = None,
+    drop_unused: Annotated[bool, typer.Option("--drop-unused", help="And unread spaces.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only look.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Merge the store's small files; drop what is too old or no longer used."""
+    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.compact import compact as run
+
+        watch.show(run(workspace, watch=watch, keep=keep, drops=drop_unused, is_dry=dry_run))
+
+
+@app.command()
 def train(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False) -> None:
     """Train the ranker on what users chose before the cut."""
     with _work(settings, overrides, is_debug=debug) as (workspace, watch):
