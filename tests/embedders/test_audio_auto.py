@@ -95,8 +95,12 @@ def whisper(folder: Path) -> Path:
     return tiny.save(tiny.seeded(lambda: WhisperModel(config)), folder)
 
 
-def clap(folder: Path) -> Path:
-    """A window of 2 s; left to itself its extractor would take a random crop of more."""
+def clap(folder: Path, *, is_fused: bool = False) -> Path:
+    """A window of 2 s; left to itself its extractor would take a random crop of more.
+
+    The fused kind looks at four parts of a sound beside each other; of a batch of short sounds its
+    extractor would take a random one for longer.
+    """
     config = ClapConfig(
         text_config={**LAYERS, "vocab_size": 30},
         audio_config={
@@ -109,7 +113,7 @@ def clap(folder: Path) -> Path:
             "num_attention_heads": [2, 2],
             "window_size": 4,
             "num_classes": 4,
-            "enable_fusion": False,
+            "enable_fusion": is_fused,
         },
         projection_dim=24,
     )
@@ -119,9 +123,13 @@ def clap(folder: Path) -> Path:
         frequency_max=8000,
         max_length_s=2,
         hop_length=160,
-        truncation="rand_trunc",
+        truncation="fusion" if is_fused else "rand_trunc",
     ).save_pretrained(folder)
     return tiny.save(tiny.seeded(lambda: ClapModel(config)), folder)
+
+
+def fused(folder: Path) -> Path:
+    return clap(folder, is_fused=True)
 
 
 MODELS = {
@@ -131,6 +139,7 @@ MODELS = {
     "masked": (masked, 16, 30 * RATE),
     "whisper": (whisper, 16, 2 * RATE),
     "clap": (clap, 24, 2 * RATE),
+    "fused": (fused, 24, 2 * RATE),
 }
 
 
@@ -205,7 +214,7 @@ def plainly(name: str, folder: Path, samples: np.ndarray) -> np.ndarray:
             case "classifier":  # pools without weights
                 model = ASTForAudioClassification.from_pretrained(folder).eval()
                 return model.audio_spectrogram_transformer(**inputs).pooler_output  # type: ignore[no-any-return]
-            case "clap":
+            case "clap" | "fused":
                 model = ClapModel.from_pretrained(folder).eval()
                 return model.get_audio_features(**inputs).pooler_output  # type: ignore[no-any-return]
             case "whisper":  # two steps of its extractor, of 10 ms each, are one of its encoder
