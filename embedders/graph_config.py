@@ -41,8 +41,9 @@ class GraphConfig:
     """What is compared is divided by it in the loss; smaller ones chase the hardest pairs."""
     loss: Literal["bpr", "softmax"] = "bpr"
     """bpr: a known item beats one unknown item of the same user. softmax: it beats
-    `num_negatives` items that the whole batch shares; fewer epochs, each of them dearer."""
-    num_negatives: int = 256
+    `num_negatives` items that the whole batch shares, all pairs of a user in one batch; it needs
+    fewer steps, so that large batches suit it."""
+    num_negatives: int = 1024
     """Items that a batch of the softmax loss shares; as many as there are, or more, takes all."""
     mixing: Literal["strongest", "given", "learned"] = "strongest"
     """How behaviors act together. strongest: one adjacency, in which a pair counts as its strongest

@@ -4,7 +4,8 @@ Both losses compare cosines, because cosines are what the index will search, or 
 divided by a temperature, and weigh a pair by its strongest behavior. `Bpr` is LightGCN's (Rendle et
 al., UAI 2009), against one unknown item of the same user. `Softmax` is the sampled softmax (Wu et
 al., arXiv 2201.02327), against items that the batch shares: cheap, as scores against them are one
-matrix product, and they may hold an item that the user knows, which the many others outweigh.
+matrix product, made once for all pairs of a user. They may hold items that the user knows, which
+the many others outweigh; where all items are drawn it is the full softmax.
 
 Shape legend: N nodes (users first, then items), U users, E pairs of a user and an item, B a batch
 of them, M shared negatives, D dimensions.
@@ -15,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, logsigmoid
+from torch.nn.functional import embedding, logsigmoid, softplus
 
 from embedders.graph_config import GraphConfig
 from embedders.graph_edges import Edges
@@ -27,8 +28,8 @@ SCORES = 1 << 20  # held at once: larger blocks leave the processor's cache, at 
 class Loss(Protocol):
     """One of the two."""
 
-    trainable_E: Tensor
-    """The pairs to train on, as places among all pairs."""
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The pairs to train on in one epoch, as places among all pairs, shuffled."""
 
     def __call__(
         self, vectors_ND: Tensor, batch_B: Tensor, generator: torch.Generator
@@ -54,7 +55,11 @@ class Bpr:
         self._negatives = Negatives(edges)
         # A user who touched every item has no negative; the smoothing still places such a user.
         has_unknown_E = self._negatives.num_unknown_U[self._users_E] > 0
-        self.trainable_E = torch.nonzero(has_unknown_E).squeeze(1)
+        self._trainable = torch.nonzero(has_unknown_E).squeeze(1)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """See `Loss`."""
+        return self._trainable[torch.randperm(len(self._trainable), generator=generator)]
 
     def __call__(
         self, vectors_ND: Tensor, batch_B: Tensor, generator: torch.Generator
@@ -80,7 +85,11 @@ class Softmax:
         self._users_E = torch.from_numpy(edges.users_E)
         self._items_E = torch.from_numpy(edges.items_E)
         self._weights_E = torch.from_numpy(edges.weights_E)
-        self.trainable_E = torch.arange(len(edges.users_E))
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """See `Loss`. A user's pairs stay together, as they share the scores of what is drawn."""
+        place_U = torch.randperm(self._num_users, generator=generator)
+        return torch.argsort(place_U[self._users_E], stable=True)
 
     def __call__(
         self, vectors_ND: Tensor, batch_B: Tensor, generator: torch.Generator
@@ -88,21 +97,19 @@ class Softmax:
         """See `Loss`; the nodes are users and known items, [2, B]."""
         nodes_2B = torch.stack([self._users_E[batch_B], self._items_E[batch_B] + self._num_users])
         weights_B = self._weights_E[batch_B]
-        users_BD, known_BD = _rows(vectors_ND, nodes_2B, is_unit=self._is_cosine)
+        users_B, place_B = torch.unique(nodes_2B[0], return_inverse=True)
+        users_UD = _rows(vectors_ND, users_B, is_unit=self._is_cosine) / self._temperature
+        known_BD = _rows(vectors_ND, nodes_2B[1], is_unit=self._is_cosine)
+        known_B = (embedding(place_B, users_UD) * known_BD).sum(dim=1)
         drawn_M = torch.randperm(self._num_items, generator=generator)[: self._num_negatives]
-        drawn_M = drawn_M + self._num_users
-        drawn_MD = _rows(vectors_ND, drawn_M, is_unit=self._is_cosine) / self._temperature
-        known_B = (users_BD * known_BD).sum(dim=1) / self._temperature
+        drawn_MD = _rows(vectors_ND, drawn_M + self._num_users, is_unit=self._is_cosine)
         rows = max(1, SCORES // len(drawn_M))
-        others_B = torch.cat(
-            [
-                torch.logsumexp(
-                    (users @ drawn_MD.T).masked_fill(items[:, None] == drawn_M, -torch.inf), dim=1
-                )
-                for users, items in zip(users_BD.split(rows), nodes_2B[1].split(rows), strict=True)
-            ]
+        drawn_U = torch.cat(
+            [torch.logsumexp(users @ drawn_MD.T, dim=1) for users in users_UD.split(rows)]
         )
-        losses_B = torch.nn.functional.softplus(others_B - known_B)
+        losses_B = embedding(place_B, drawn_U[:, None]).squeeze(1) - known_B
+        if len(drawn_M) < self._num_items:  # else the known item is among the drawn
+            losses_B = softplus(losses_B)
         return (weights_B * losses_B).sum() / weights_B.sum(), nodes_2B
 
 

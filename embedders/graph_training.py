@@ -35,11 +35,10 @@ def train(
     loss_of = graph_losses.create(edges, config)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     generator = torch.Generator().manual_seed(config.seed)
-    num_pairs = len(loss_of.trainable_E)
     for epoch in range(1, config.epochs + 1):
-        order = loss_of.trainable_E[torch.randperm(num_pairs, generator=generator)]
+        order = loss_of.order(generator)
         total = 0.0
-        for start in range(0, num_pairs, config.batch_size):
+        for start in range(0, len(order), config.batch_size):
             batch_B = order[start : start + config.batch_size]
             loss, nodes_KB = loss_of(model.get_embedding(None), batch_B, generator)
             untouched = embedding(nodes_KB, model.embedding.weight)
@@ -49,7 +48,7 @@ def train(
             optimizer.step()
             total += float(loss.detach()) * len(batch_B)
         if on_progress is not None:
-            on_progress(epoch, config.epochs, total / max(num_pairs, 1))
+            on_progress(epoch, config.epochs, total / max(len(order), 1))
     with torch.no_grad():
         vectors_ND = model.get_embedding(None)
     smoothed_ND: NDArray[np.float32] = vectors_ND.numpy()

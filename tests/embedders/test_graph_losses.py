@@ -1,5 +1,7 @@
 """What the losses compare, and that they fall where the right items are near."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,7 @@ def edges_of(pairs: list[tuple[int, int]], *, num_users: int, num_items: int) ->
 def test_a_loss_is_smaller_where_users_lie_by_what_they_know(loss: str) -> None:
     edges = edges_of([(0, 0), (1, 1)], num_users=2, num_items=2)
     compare = create(edges, GraphConfig(loss=loss))  # type: ignore[arg-type]
-    batch = compare.trainable_E
+    batch = compare.order(torch.Generator().manual_seed(0))
     apart = torch.eye(2).repeat(2, 1)
     crossed = torch.cat([torch.eye(2), torch.eye(2).flip(0)])
 
@@ -66,6 +68,18 @@ def test_the_softmax_over_all_items_is_the_full_softmax() -> None:
     assert nodes.tolist() == [[0, 0, 1], [2, 4, 5]]
 
 
+def test_all_pairs_of_a_user_come_together_in_an_order_that_changes() -> None:
+    pairs = [(user, item) for user in range(6) for item in range(user % 3 + 1)]
+    compare = Softmax(edges_of(pairs, num_users=6, num_items=3), GraphConfig(loss="softmax"))
+    generator = torch.Generator().manual_seed(1)
+    users = [[pairs[place][0] for place in compare.order(generator)] for _ in range(2)]
+    for listed in users:
+        changes = sum(one != other for one, other in pairwise(listed))
+        assert changes == 5
+        assert sorted(listed) == sorted(user for user, _ in pairs)
+    assert users[0] != users[1]
+
+
 def test_a_pair_of_twice_the_weight_counts_twice() -> None:
     pairs = [(0, 0), (1, 1)]
     vectors = torch.nn.functional.normalize(torch.randn(5, 4), dim=1)
@@ -81,4 +95,4 @@ def test_a_pair_of_twice_the_weight_counts_twice() -> None:
 def test_a_pair_without_an_unknown_item_is_no_pair_to_compare() -> None:
     edges = edges_of([(0, 0), (0, 1), (1, 1)], num_users=2, num_items=2)
     compare: Loss = Bpr(edges, GraphConfig())
-    assert compare.trainable_E.tolist() == [2]
+    assert compare.order(torch.Generator()).tolist() == [2]
