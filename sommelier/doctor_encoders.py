@@ -11,7 +11,7 @@ from datetime import datetime
 from embedders import registry
 from embedders.base import BadContent, Embedder
 from embedders.changed import looks_like_another_encoder
-from embedders.items import Item, Modality
+from embedders.items import EPOCH, Item, Modality
 from embedders.known import DELETED, Known, joined
 from embedders.probes import agree, cosines, probe
 from embedders.registry import EncoderConfig
@@ -43,7 +43,7 @@ def examine(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
                 found, renew_before = _probes(workspace, embedder)
                 yield found
             yield _rows(workspace, embedder, config, renew_before, watch=watch)
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError) as error:  # the others are looked at as well
             yield Finding(what=what, seen=str(error), repair=EMBED)
 
 
@@ -59,7 +59,8 @@ def _probes(workspace: Workspace, embedder: Embedder) -> tuple[Finding, datetime
     now = probe(embedder)
     assert now is not None, "only looked-up vectors have no probes"
     if agree(stored, now):
-        since = f"the same since {stored.created:%Y-%m-%d %H:%M}"
+        when = f"{stored.created:%Y-%m-%d %H:%M}" if stored.created > EPOCH else "its first row"
+        since = f"the same since {when}"
         return Finding(what=what, seen=f"{embedder.space.space_id}, {since}"), stored.created
     seen = "takes other probes than before"
     if tuple(stored.item_ids) == tuple(now.item_ids):

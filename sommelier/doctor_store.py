@@ -1,5 +1,6 @@
 """A workspace in, findings about its store out: what is online, and in how many parts it lies."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,9 @@ from feature_repo import comparison, ledger, parts
 from feature_repo.base import Unreachable
 from feature_repo.compaction import TARGET_BYTES
 from feature_repo.tables import CREATED, EVENT_TIME, View, all_views
-from sommelier.doctor_commands import COMPACT, FULL, MATERIALIZE
+from sommelier.compact import spaces_in_use
+from sommelier.doctor_commands import COMPACT, DROP_UNUSED, FULL, MATERIALIZE
 from sommelier.finding import Finding, counted
-from sommelier.publish import generations
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace
 
@@ -39,17 +40,28 @@ def examine_parts(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
     """How many parts the rows lie in, and rows that nothing reads any more."""
     store = workspace.store
     views = all_views(store.spaces())
+    total: Counter[str] = Counter()
     with watch.task("parts", total=len(views)) as advance:
         for done, view in enumerate(views):
             advance(done)
-            yield _parts(store.root, view)
-    used = {space.space_id for space in [*_current_spaces(workspace), *_published(workspace)]}
+            counts = _parts(store.root, view)
+            total.update(counts)
+            if counts["small parts"] > MANY_PARTS:
+                yield Finding(
+                    what=f"parts of {view.name}",
+                    seen=counted(counts),
+                    repair=COMPACT,
+                    is_advice=True,
+                    counts=counts,
+                )
+    yield Finding(what="parts", seen=counted(total), counts=dict(total))
+    used = spaces_in_use(workspace)
     unused = sorted({space_id for _, space_id in store.spaces()} - used)
+    nobody = f"; neither the settings nor a generation names {', '.join(unused)}" if unused else ""
     yield Finding(
         what="spaces",
-        seen=f"{len(used):,} in use"
-        + (f"; neither the settings nor a generation names {', '.join(unused)}" if unused else ""),
-        repair=COMPACT if unused else "",
+        seen=f"{len(used):,} in use{nobody}",
+        repair=DROP_UNUSED if unused else "",
         is_advice=True,
         counts={"in use": len(used), "unused": len(unused)},
     )
@@ -59,13 +71,6 @@ def _current_spaces(workspace: Workspace) -> list[Space]:
     """What the last embedding and the last index wrote."""
     facts = workspace.state.read("index")
     return [*workspace.spaces(), *([Space(**facts["fused_space"])] if facts else ())]
-
-
-def _published(workspace: Workspace) -> list[Space]:
-    """What the generations read that one can still go back to."""
-    every = generations(workspace)
-    found = (every.read(one) for one in every.ids())
-    return [space for one in found for space in (*one.spaces, one.fused_space)]
 
 
 def _views(workspace: Workspace, spaces: Sequence[Space]) -> list[View]:
@@ -146,26 +151,18 @@ def _with_rows_in(
     return [one for (one,) in rows]
 
 
-def _parts(root: Path, view: View) -> Finding:
+def _parts(root: Path, view: View) -> dict[str, int]:
     sizes = [
         part.stat().st_size for part in parts.list_parts(root, view) if part.name != parts.EMPTY
     ]
-    num_small = sum(size < TARGET_BYTES // 2 for size in sizes)
     num_live, num_tombstones = _count(root, view)
-    counts = {
+    return {
         "parts": len(sizes),
-        "small ones": num_small,
-        "MiB": round(sum(sizes) / 2**20),
-        "ids": num_live,
+        "small parts": sum(size < TARGET_BYTES // 2 for size in sizes),
+        "bytes": sum(sizes),
+        "live ids": num_live,
         "tombstones": num_tombstones,
     }
-    return Finding(
-        what=f"parts of {view.name}",
-        seen=counted(counts),
-        repair=COMPACT if num_small > MANY_PARTS else "",
-        is_advice=True,
-        counts=counts,
-    )
 
 
 def _count(root: Path, view: View) -> tuple[int, int]:

@@ -4,6 +4,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -85,3 +88,45 @@ def copy_of_built(built: Path, tmp_path: Path) -> Path:
     """A copy to damage. What the state names by absolute path stays the original's."""
     shutil.copytree(built.parent, tmp_path / "shop")
     return tmp_path / "shop" / "sommelier.toml"
+
+
+STORED = """
+[[encoders]]
+modality = "image"
+encoder = "hog"
+
+[[encoders]]
+modality = "text"
+encoder = "brought"
+name = "toy"
+"""
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory, shop: Path, imported_feast: None) -> Path:
+    """The settings file of a shop whose pictures and brought vectors are embedded and online."""
+    folder = tmp_path_factory.mktemp("stored") / "shop"
+    shutil.copytree(shop / "catalog", folder / "catalog")
+    bring_texts(folder, seed=0)
+    (folder / "sommelier.toml").write_text(STORED)
+    for stage in ("embed", "materialize"):
+        result = run_app(stage, "--settings", folder / "sommelier.toml")
+        assert result.exit_code == 0, result.output + result.stderr
+    return folder / "sommelier.toml"
+
+
+@pytest.fixture
+def copy_of_stored(stored: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    shutil.copytree(stored.parent, tmp_path / "shop")
+    return tmp_path / "shop" / "sommelier.toml"
+
+
+def bring_texts(folder: Path, *, seed: int) -> None:
+    """Write random vectors of the sixty boxes into the catalog of a folder."""
+    vectors_ND = np.random.default_rng(seed).standard_normal((60, 8)).astype(np.float32)
+    table = pa.table(
+        {"item_id": [f"box-{n:04d}" for n in range(60)], "vector": vectors_ND.tolist()}
+    )
+    (folder / "catalog/vectors").mkdir(exist_ok=True)
+    pq.write_table(table, folder / "catalog/vectors/text_toy.parquet")
