@@ -5,15 +5,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from embedders.items import Item
 from embedders.onnx_file import OnnxFile
+from embedders.text_auto import AutoTextEmbedder
 from embedders.text_file import FileTextEmbedder, pool
 from tests.embedders.contract import EmbedderContract, Make, World
-from tests.embedders.tiny import TITLES, save_bytes, text_items
+from tests.embedders.tiny import TITLES, save, save_bytes, save_words, seeded, text_items
 from tests.embedders.tiny_files import TEXT_DIM, save_text, token_table
+
+# isort: split
+from transformers import BertConfig, BertModel
 
 CLS, SEP = 2, 3
 
@@ -196,3 +201,59 @@ def test_a_missing_or_broken_tokenizer_is_named(path: Path) -> None:
 def test_impossible_options_are_refused(path: Path, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         FileTextEmbedder(OnnxFile(path), **options)
+
+
+class LastHidden(torch.nn.Module):
+    """A model's last layer alone, as exporters want it."""
+
+    def __init__(self, model: BertModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        return output.last_hidden_state
+
+
+def export(checkpoint: Path, path: Path) -> Path:
+    """A checkpoint's model as a file, free in both axes."""
+    model = BertModel.from_pretrained(checkpoint, attn_implementation="eager").eval()
+    names = ["input_ids", "attention_mask"]
+    ones = torch.ones(2, 5, dtype=torch.long)
+    torch.onnx.export(
+        LastHidden(model),
+        (ones, ones),
+        str(path),
+        input_names=names,
+        output_names=["tokens"],
+        dynamic_axes={name: {0: "n", 1: "t"} for name in [*names, "tokens"]},
+        dynamo=False,
+    )
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's exporter has many, and is not what is tested
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_an_exported_encoder_makes_the_vectors_that_torch_makes(
+    tmp_path: Path, pooling: Any
+) -> None:
+    folder = tmp_path / "bert"
+    config = BertConfig(
+        vocab_size=save_words(folder),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+    )
+    save(seeded(lambda: BertModel(config)), folder)
+    model = OnnxFile(export(folder, folder / "model.onnx"))
+
+    by_file = FileTextEmbedder(model, pooling=pooling, max_length=40, batch_size=4)
+    by_torch = AutoTextEmbedder(model=folder, pooling=pooling, device="cpu")
+
+    np.testing.assert_allclose(
+        by_file.embed(text_items())[0].vectors_ND,
+        by_torch.embed(text_items())[0].vectors_ND,
+        atol=1e-5,
+    )
