@@ -46,9 +46,9 @@ def list_parts(root: Path, view: View) -> list[Path]:
 
 
 def define(root: Path, view: View) -> None:
-    """Make the view readable although it has no rows yet."""
+    """Make the view readable although it has no rows yet, or none with its newest columns."""
     path = folder(root, view) / EMPTY
-    if not path.exists():
+    if not path.exists() or pq.read_schema(path).names != view.schema.names:
         write_part(path, view.schema, [], is_empty_kept=True)
 
 

@@ -91,3 +91,13 @@ for n in range(20):
     assert len(store.spaces()) == 21
     ids = [one for space in store.spaces().values() for one in store.read(space).item_ids]
     assert sorted(ids) == sorted(f"{who}{n}" for who in "ab" for n in range(20))
+
+
+def test_parts_from_before_a_column_was_added_are_read_with_nulls_in_it(tmp_path: Path) -> None:
+    old = VIEW.schema.remove(VIEW.schema.get_field_index("category"))
+    names = old.names
+    parts.write_part(parts.folder(tmp_path, VIEW) / parts.EMPTY, old, [], is_empty_kept=True)
+    before = parts.new_path(parts.folder(tmp_path, VIEW))
+    parts.write_part(before, old, [row("a", "old", day=1).select(names)])
+    found = parts.latest(tmp_path, VIEW).to_pylist()
+    assert [(one["title"], one["category"]) for one in found] == [("old", None)]
