@@ -2,6 +2,7 @@
 
 import json
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +283,25 @@ def test_a_few_brought_vectors_may_change_as_they_like(run: Run, many: Path) -> 
     embed(run, many)
     bring(many, seed=1, num_same=40)
     assert row(embed(run, many), "text") == [20, 40, 0, 0]
+
+
+def test_an_encoder_that_contradicts_its_space_is_refused_and_repaired(
+    run: Run, folder: Path
+) -> None:
+    embed(run, folder)
+    store = Store(folder / "store")
+    space = next(one for one in store.spaces().values() if one.modality is Modality.IMAGE)
+    probes = store.probes(space)
+    assert probes is not None
+    store.write_probes(space, replace(probes, vectors_KD=probes.vectors_KD[:, ::-1].copy()))
+
+    shown = embed(run, folder, code=1)
+    assert "makes other vectors than before" in shown
+    assert "--repair" in shown
+    repaired = embed(run, folder, "--repair")
+    assert row(repaired, "image") == [4, 0, 0, 0]
+    assert row(repaired, "audio") == [0, 4, 0, 0]
+    assert row(embed(run, folder), "image") == [0, 4, 0, 0]
 
 
 def test_many_small_parts_are_merged_at_the_end(run: Run, many: Path) -> None:
