@@ -79,7 +79,7 @@ def bring_up_to_date(
         OtherVectors: the embedder contradicts the vectors that the store holds.
         TooManyRejects: the limit of `set_aside` was passed; what was embedded stays.
         TooManyGone: so many items lost their content that it may be a mistake; they keep their
-            vectors, and everything else is done.
+            vectors, and what was embedded stays.
     """
     tally = Tally(modality=config.modality, encoder=config.name or config.encoder)
     name = f"{tally.modality} {tally.encoder}"
