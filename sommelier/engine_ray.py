@@ -122,8 +122,8 @@ class RayEngine(Engine):
 
     def _pipeline(self, job: EmbeddingJob, tables: list[TableRef]) -> ray.data.Dataset:
         size = min(self._num_workers, len(tables))
-        # One at least, so that a full cluster slows the job and does not hang it.
-        pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
+        # One to begin with: Ray Data waits for ever for a pool that finds no room in the cluster.
+        pool = ray.data.ActorPoolStrategy(min_size=1, max_size=size)
         with warnings.catch_warnings():
             # The only way to bound restarts, which are endless by default, until Ray 2.64.
             warnings.simplefilter("ignore", RayDeprecationWarning)

@@ -36,7 +36,8 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOG = EncoderConfig(modality=Modality.IMAGE, encoder="hog")
 TEXT = EncoderConfig(modality=Modality.TEXT, encoder="minilm")
 NUM_ITEMS = 120
-ON_RAY = EmbeddingSettings(engine="ray", num_workers=2, ray_cpus=0.5)
+# More workers than the cluster has room for, which must slow a run and not hang it.
+ON_RAY = EmbeddingSettings(engine="ray", num_workers=3, ray_cpus=1.0)
 WORKER = "ray::MapWorker"  # as Ray calls its processes
 
 
