@@ -1,0 +1,141 @@
+"""Two public splits in, the graph encoder's NDCG@20 and Recall@20 beside published ones out.
+
+Splits and protocol are those of LightGCN++ (Lee et al., RecSys 2024, with its code): trained on
+`train` alone; for each user every item is ranked but those of the user's `train`, items of `valid`
+included; hits are binary, the ideal ranking holds min(20, number of test items) of them, and the
+mean is over the users who have test items. Items that never occur in `train` have no vector: they
+cannot be found, and count in the ideal. The configurations were chosen on `valid`, and so is the
+number of epochs, which is fixed: nothing looks at `test` but the measurement.
+"""
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from _figures import Figure, cpu_seconds, figure, parser, publish
+
+from embedders.graph_config import GraphConfig
+from embedders.graph_lightgcn import LightGcnEmbedder, fit
+from evaluation.metrics import ndcg, recall
+
+K = 20
+DATA = Path(__file__).parents[2] / "shared" / "data"
+"""Beside the repository, unless the variable SOMMELIER_SHARED_DATA names another folder."""
+CONFIGS: Mapping[str, GraphConfig] = {
+    "lastfm-ids": GraphConfig(
+        dim=65,  # 64 are trained, as in the published rows; one carries the items' lengths
+        compare="dot",
+        loss="softmax",
+        num_negatives=4096,
+        temperature=1.0,
+        degree_exponents=(0.6, -0.1),
+        scale_layers=True,
+        own_share=0.2,
+        batch_size=8192,
+        learning_rate=0.01,
+        epochs=40,
+    ),
+    "ml1m-ids": GraphConfig(
+        loss="softmax",
+        num_negatives=4096,  # more than there are: the full softmax
+        temperature=0.2,
+        batch_size=65536,
+        epochs=20,
+    ),
+}
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    "lastfm-ids": {"LightGCN": 0.2427, "LightGCN++": 0.2624},
+    "ml1m-ids": {"LightGCN": 0.3010, "LightGCN++": 0.3275},
+}
+"""NDCG@20, as the paper of LightGCN++ and its supplement report them for these splits."""
+
+WHAT: Mapping[str, str] = {
+    "ndcg20": "NDCG@20 of the graph encoder",
+    "recall20": "Recall@20 of the graph encoder",
+    "cpu_seconds": "of one core, to train",
+}
+
+Pairs = dict[str, list[str]]
+
+
+def pairs(path: Path, split: str) -> Pairs:
+    """User -> the items of one split."""
+    table = pq.read_table(path, filters=pc.field("split") == split)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for user, item in zip(*(table[one].to_pylist() for one in ("user_id", "item_id")), strict=True):
+        found[user].append(item)
+    return found
+
+
+def trained(path: Path, config: GraphConfig) -> LightGcnEmbedder:
+    """The encoder after training on `train`."""
+    return fit(pq.read_table(path, filters=pc.field("split") == "train"), until=None, config=config)
+
+
+def measured(embedder: LightGcnEmbedder, path: Path, split: str) -> tuple[float, float]:
+    """NDCG@20 and Recall@20, means over the users with items in the split."""
+    known, wanted = pairs(path, "train"), pairs(path, split)
+    users, items = embedder.users(), embedder.items()
+    row_of = {user: row for row, user in enumerate(users.item_ids)}
+    place_of = {item: place for place, item in enumerate(items.item_ids)}
+    ids = np.array(items.item_ids)
+    ndcgs, recalls = [], []
+    for user, relevant in wanted.items():
+        ranked: list[str] = []
+        if user in row_of:  # else nothing is known of them, and nothing is found
+            scores_I = items.vectors_ND @ users.vectors_ND[row_of[user]]
+            scores_I[[place_of[item] for item in known[user]]] = -np.inf
+            best = np.argpartition(-scores_I, K)[: K + 1]
+            ranked = ids[best[np.lexsort((best, -scores_I[best]))]][:K].tolist()
+        ndcgs.append(ndcg(ranked, set(relevant), K))
+        recalls.append(recall(ranked, set(relevant), K))
+    return float(np.mean(ndcgs)), float(np.mean(recalls))
+
+
+def main() -> None:
+    options = parser(__doc__ or "")
+    options.set_defaults(rounds=2)
+    options.add_argument("--sets", nargs="+", choices=list(CONFIGS), default=list(CONFIGS))
+    options.add_argument("--split", choices=("valid", "test"), default="test")
+    options.add_argument("--epochs", type=int, help="fewer, to try the script out")
+    given = options.parse_args()
+    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA)
+    if not folder.is_dir():
+        sys.exit(f"no folder {folder} of data sets: set SOMMELIER_SHARED_DATA")
+    torch.set_num_threads(1)
+    figures: dict[str, Figure] = {}
+    meanings: dict[str, str] = {}
+    for name in given.sets:
+        path = folder / name / "interactions.parquet"
+        found = []
+        for seed in range(given.rounds):
+            config = replace(CONFIGS[name], seed=seed)
+            if given.epochs is not None:
+                config = replace(config, epochs=given.epochs)
+            seconds, embedder = cpu_seconds(trained, path, config)
+            found.append((*measured(embedder, path, given.split), seconds))
+            print(f"{name} seed {seed}: NDCG@20 {found[-1][0]:.4f}, {seconds:.0f} CPU seconds")
+        for place, (what, meaning) in enumerate(WHAT.items()):
+            figures[f"{what}_{name}"] = figure([one[place] for one in found])
+            meanings[f"{what}_{name}"] = meaning
+        for method, value in PUBLISHED[name].items():
+            figures[f"{method}_{name}"] = figure([value])
+            meanings[f"{method}_{name}"] = "NDCG@20 as published, on test"
+    publish(
+        f"Graph encoder on {given.split}, seeds as rounds",
+        figures,
+        meanings,
+        file=given.json,
+        packages=("torch", "torch-geometric"),
+    )
+
+
+if __name__ == "__main__":
+    main()

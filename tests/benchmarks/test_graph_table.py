@@ -1,0 +1,41 @@
+"""The graph encoder reaches what is published for LightGCN, and the table says so."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "graph_table.py"
+
+
+def run(folder: Path, out: Path, *words: str) -> dict[str, Any]:
+    made = subprocess.run(
+        [sys.executable, str(SCRIPT), "--rounds", "1", "--json", str(out), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SOMMELIER_SHARED_DATA": str(folder)},
+    )
+    assert made.returncode == 0, made.stderr
+    return {"printed": made.stdout, **json.loads(out.read_text())}
+
+
+def test_the_table_holds_ours_beside_the_published_rows(shared_data: Path, tmp_path: Path) -> None:
+    words = ("--sets", "lastfm-ids", "--epochs", "1", "--split", "valid")
+    made = run(shared_data, tmp_path / "figures.json", *words)
+    figures = made["figures"]
+    assert 0 < figures["ndcg20_lastfm-ids"]["median"] < figures["LightGCN_lastfm-ids"]["median"]
+    assert 0 < figures["recall20_lastfm-ids"]["median"] < 1
+    assert figures["LightGCN++_lastfm-ids"]["median"] == 0.2624
+    assert "as published" in made["printed"]
+
+
+@pytest.mark.slow
+def test_lastfm_ranks_as_well_as_published(shared_data: Path, tmp_path: Path) -> None:
+    made = run(shared_data, tmp_path / "figures.json", "--sets", "lastfm-ids")
+    figures = made["figures"]
+    assert figures["ndcg20_lastfm-ids"]["median"] >= figures["LightGCN_lastfm-ids"]["median"]
