@@ -150,8 +150,7 @@ def _look(
         content_hash = embedder.fingerprint(item)
         if content_hash is None:
             return _Lost(item.item_id) if is_held else None
-        is_to_renew = known and renew_before and known.created < renew_before
-        if known and known.content_hash == content_hash and not is_to_renew:
+        if known is not None and known.is_current(content_hash, renew_before):
             return _Unchanged(item.item_id)
         return _Fresh(item, known, content_hash, embedder.load(item))
     except BadContent as error:
