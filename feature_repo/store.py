@@ -66,6 +66,11 @@ class Store:
             self._feature_store = open_feature_store(self.root, self._profile)
         return self._feature_store
 
+    def close(self) -> None:
+        """Let go of connections to servers; whatever is asked afterwards opens them again."""
+        if self._feature_store is not None:
+            self._feature_store.close()
+
     def spaces(self) -> dict[tuple[Entity, str], Space]:
         """Every space that vectors were written of."""
         return spaces.read(self.root)
@@ -203,8 +208,8 @@ class Store:
             at: With a time zone.
             space: Take away their vectors of this space alone; None for all there is of them.
         """
-        views = self._views(Entity.ITEM) if space is None else [vector_view(space)]
-        views = [view for view in all_views(self.spaces()) if view.entity is Entity.ITEM]
+        every = [view for view in all_views(self.spaces()) if view.entity is Entity.ITEM]
+        views = every if space is None else [vector_view(space)]
         return len(tombstones.bury(self.root, views, item_ids, at=at))
 
     def write_probes(self, space: Space, found: Probes) -> None:
