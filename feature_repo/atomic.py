@@ -10,9 +10,14 @@ from uuid import uuid4
 
 def replace_text(path: Path, text: str) -> None:
     """Write `text` to `path`; a reader finds the old text or the new one, never a part."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """As `replace_text`, for what is no text."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     publish(temporary, path)

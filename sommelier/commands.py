@@ -6,7 +6,7 @@ Nothing heavy is imported here before a command needs it, so that `--help` answe
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +60,8 @@ def _work(
 
         from sommelier.workspace import Workspace
 
-        yield Workspace(read), ConsoleWatch(_console())
+        with closing(Workspace(read)) as workspace:
+            yield workspace, ConsoleWatch(_console())
 
 
 @app.command()

@@ -31,16 +31,16 @@ def materialize(
         known = workspace.store.apply()
     if absent := sorted(set(views or ()) - set(known)):
         raise ValueError(f"no view {', '.join(absent)}; there are: {', '.join(known)}")
-    counts = {}
-    for view in views or known:
-        with watch.task(f"{view} online") as advance:
+    counts: dict[str, int] = {}
+    for name in views or known:
+        with watch.task(f"{name} online") as advance:
 
-            def tell(_: str, done: int, total: int) -> None:
+            def tell(view: str, done: int, total: int) -> None:
                 advance(done, total)  # called within this very turn
 
             until = datetime.now(UTC)
             counts |= workspace.store.materialize(
-                until, is_full=is_full, views=[view], on_progress=tell
+                until, is_full=is_full, views=[name], on_progress=tell
             )
     return Summary(
         title="Materialized",

@@ -46,6 +46,11 @@ class Workspace:
         history = HistoryConfig(limit=config.history_limit)
         return Store(config.root, profile=config.profile, history=history)
 
+    def close(self) -> None:
+        """Let go of what the store holds open."""
+        if "store" in self.__dict__:  # else it was never asked for
+            self.store.close()
+
     @cached_property
     def timeline(self) -> Timeline:
         """What may be learned from when."""

@@ -1,9 +1,14 @@
 """Feast's own command line, in its own process, on a copy of the folder."""
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,3 +83,64 @@ def test_feast_serves_a_store_from_the_clone(
     *_, listed = said.partition("NAME")
     assert all(name in listed for name in ["item_profile", "user_history", space.space_id])
     assert OnlineReader(store).vectors(space, ["a", "b", "c"])[1].tolist() == [True, True, False]
+
+
+@pytest.mark.slow
+def test_feasts_own_apply_keeps_the_releases(
+    clone: Path, space: Space, write_axes: Callable[..., int]
+) -> None:
+    store = Store(clone / "feature_repo" / "data")
+    write_axes(store, {"a": 0})
+    store.apply(releases={"g-000001": [space]})
+    said = feast(clone, "apply", "feature-services list", "data-sources list")
+    *_, listed = said.partition("NAME")
+    assert all(name in listed for name in ["rerank_v1", "rerank_g-000001", "user_history_push"])
+    assert store.materialize(datetime.now(UTC))[f"item_{space.space_id}"] == 1
+
+
+@pytest.mark.slow
+def test_feasts_user_interface_shows_the_views(
+    clone: Path, tmp_path: Path, space: Space, write_axes: Callable[..., int]
+) -> None:
+    store = Store(clone / "feature_repo" / "data")
+    write_axes(store, {"a": 0})
+    store.apply(releases={"g-000001": [space]})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("feast")), "-c", "feature_repo", "ui"]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=clone,
+            env=os.environ | {"PYTHONPATH": str(FOLDER.parent)},
+            stdout=log,
+            stderr=log,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        assert b"<html" in fetch(f"{address}/", server)
+        views = fetch(f"{address}/api/v1/feature_views?project=sommelier", server)
+        services = fetch(f"{address}/api/v1/feature_services?project=sommelier", server)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+    named = {one["spec"]["name"] for one in json.loads(views)["featureViews"]}
+    assert named == {f"item_{space.space_id}", "item_profile", "user_history"}
+    assert b"rerank_g-000001" in services
+
+
+def fetch(address: str, server: subprocess.Popen[bytes]) -> bytes:
+    """What the address answers, once the server has started."""
+    deadline = time.monotonic() + 200
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                body: bytes = answer.read()
+                return body
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert server.poll() is None, "feast ui ended"
+            assert time.monotonic() < deadline, "feast ui did not start"
+            time.sleep(0.2)

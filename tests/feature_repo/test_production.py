@@ -44,7 +44,7 @@ def production(
         monkeypatch.setenv(name, value)
     store = Store(tmp_path / "store", profile=PROFILES[request.param])
     yield store
-    store.feature_store.close()
+    store.close()
 
 
 def axes(store: Store, space: Space, ids: list[str]) -> list[int | None]:
