@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -165,6 +166,30 @@ def test_pushed_events_are_online_at_once_and_stay(
         history = OnlineReader(production).history("u")
         assert [event.item_id for event in history or ()] == ["a", "b"]
         production.materialize(now - DAY)  # begun before the push, as it were
+
+
+def test_feasts_own_push_is_online_too(production: Store, interactions_of: InteractionsOf) -> None:
+    import pandas as pd
+    from feast.data_source import PushMode
+
+    production.write_history(interactions_of([("u", "a", EPOCH)]))
+    production.apply()
+    production.materialize(EPOCH)
+    row = pd.DataFrame(
+        {
+            "user_id": ["u"],
+            "event_timestamp": pd.to_datetime([EPOCH + DAY], utc=True),
+            "created": pd.to_datetime([EPOCH + DAY], utc=True),
+            "item_ids": [["a", "b"]],
+            "behaviors": [["view", "view"]],
+            "times": [[0, 86_400_000_000]],
+            "weights": [np.array([np.nan, 1.0], dtype=np.float32)],
+        }
+    )
+    feast_itself: Any = production.feature_store._feast  # type: ignore[attr-defined]
+    feast_itself.push("user_history_push", row, to=PushMode.ONLINE)
+    history = OnlineReader(production).history("u")
+    assert [(event.item_id, event.weight) for event in history or ()] == [("a", None), ("b", 1.0)]
 
 
 def test_a_lost_connection_is_opened_again(
