@@ -9,8 +9,8 @@ the route itself holds: its index and its adapter.
 from collections.abc import Callable, Iterator
 
 from sommelier import doctor_catalog, doctor_encoders, doctor_route, doctor_store
-from sommelier.doctor_commands import DAMAGED, EMBED, INDEX, MATERIALIZE, PUBLISH, TRAIN
-from sommelier.finding import Finding
+from sommelier.doctor_commands import EMBED, INDEX, MATERIALIZE, PUBLISH, TRAIN
+from sommelier.finding import Finding, of_error
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace
 
@@ -33,9 +33,6 @@ def examine(workspace: Workspace, *, watch: Watch) -> tuple[Finding, ...]:
     for what, check, repair in CHECKS:
         try:
             findings += check(workspace, watch)
-        except (ValueError, OSError, ImportError) as error:
-            findings.append(Finding(what=what, seen=str(error), repair=repair))
         except Exception as error:  # whatever a library makes of a damaged file
-            seen = f"{type(error).__name__}: {error}"
-            findings.append(Finding(what=what, seen=seen, repair=DAMAGED))
+            findings.append(of_error(what, error, repair=repair))
     return tuple(findings)

@@ -17,7 +17,7 @@ from embedders.probes import agree, cosines, probe
 from embedders.registry import EncoderConfig
 from feature_repo.base import Entity
 from sommelier.doctor_commands import ACCEPT_CHANGED, EMBED, REPAIR
-from sommelier.finding import Finding, counted
+from sommelier.finding import Finding, counted, of_error
 from sommelier.graph import graph_key, held_space
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace
@@ -43,8 +43,8 @@ def examine(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
                 found, renew_before = _probes(workspace, embedder)
                 yield found
             yield _rows(workspace, embedder, config, renew_before, watch=watch)
-        except (ValueError, OSError, ImportError) as error:  # the others are looked at as well
-            yield Finding(what=what, seen=str(error), repair=EMBED)
+        except Exception as error:  # the others are looked at as well
+            yield of_error(what, error, repair=EMBED)
 
 
 def _probes(workspace: Workspace, embedder: Embedder) -> tuple[Finding, datetime | None]:

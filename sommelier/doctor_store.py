@@ -13,7 +13,7 @@ from feature_repo.compaction import TARGET_BYTES
 from feature_repo.tables import CREATED, EVENT_TIME, View, all_views
 from sommelier.compact import spaces_in_use
 from sommelier.doctor_commands import COMPACT, DROP_UNUSED, FULL, MATERIALIZE
-from sommelier.finding import Finding, counted
+from sommelier.finding import Finding, counted, of_error
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace
 
@@ -32,8 +32,8 @@ def examine_views(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
             except Unreachable as error:
                 yield Finding(what="online store", seen=str(error), repair=FULL)
                 return  # the others would wait as long to hear the same
-            except ValueError as error:
-                yield Finding(what=f"view {view.name}", seen=str(error), repair=MATERIALIZE)
+            except Exception as error:  # the others are looked at as well
+                yield of_error(f"view {view.name}", error, repair=MATERIALIZE)
 
 
 def examine_parts(workspace: Workspace, watch: Watch) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ class Verdict(StrEnum):
     """Something is wrong until the command has run."""
 
 
+DAMAGED = "restore the named file from a backup, or delete it and run sommelier embed"
 MARKS = {Verdict.GOOD: "✓", Verdict.ADVICE: "·", Verdict.FAULT: "✗"}
 
 
@@ -39,6 +40,13 @@ class Finding:
         if not self.repair:
             return Verdict.GOOD
         return Verdict.ADVICE if self.is_advice else Verdict.FAULT
+
+
+def of_error(what: str, error: Exception, *, repair: str) -> Finding:
+    """What a check failed on: our own errors say what to do, a library's name a damaged file."""
+    if isinstance(error, ValueError | OSError | ImportError):
+        return Finding(what=what, seen=str(error), repair=repair)
+    return Finding(what=what, seen=f"{type(error).__name__}: {error}", repair=DAMAGED)
 
 
 def counted(counts: Mapping[str, int]) -> str:

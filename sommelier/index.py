@@ -30,7 +30,7 @@ def index(workspace: Workspace, *, watch: Watch) -> Summary:
     ready = trained(workspace)
     key = index_key(workspace, ready)
     facts = workspace.state.read("index")
-    if facts.get("key") == key and (manifest := _intact(workspace)):
+    if facts.get("key") == key and (manifest := _intact(workspace)) and _has_tokens(workspace):
         return _summary(workspace, manifest, num_fused=0, is_new=False)
     with watch.task("fused item tokens"):
         tokens = fuse(ready.adapter, workspace.item_vectors)
@@ -84,11 +84,21 @@ def _intact(workspace: Workspace) -> Manifest | None:
         return None
 
 
+def _has_tokens(workspace: Workspace) -> bool:
+    """Whether the store still holds every item's tokens."""
+    held = workspace.store.content_hashes(fused_space(workspace))
+    return held.keys() >= set(workspace.item_vectors.item_ids)
+
+
 def _write_tokens(workspace: Workspace, tokens: Embeddings, ready: Trained) -> int:
     """Append the tokens whose item or adapter changed; how many."""
-    known = workspace.store.content_hashes(tokens.space)
+    known = dict(workspace.store.known(tokens.space))  # with those that were taken away
     hashes = content_hashes(workspace.item_vectors, tokens.item_ids, adapter=ready.adapter.name)
-    rows = [row for row, item_id in enumerate(tokens.item_ids) if known.get(item_id) != hashes[row]]
+    rows = [
+        row
+        for row, item_id in enumerate(tokens.item_ids)
+        if item_id not in known or known[item_id].content_hash != hashes[row]
+    ]
     if not rows:
         return 0
     now, cut = datetime.now(UTC), workspace.timeline.cut
@@ -99,7 +109,7 @@ def _write_tokens(workspace: Workspace, tokens: Embeddings, ready: Trained) -> i
             vectors_ND=tokens.vectors_ND[rows],
         ),
         content_hashes=[hashes[row] for row in rows],
-        # True from the adapter's cut on; a change of content since then, from now on.
+        # True from the adapter's cut on; what changed or came back since then, from now on.
         event_timestamps=[now if tokens.item_ids[row] in known else cut for row in rows],
     )
 
