@@ -26,7 +26,7 @@ class GraphConfig:
     dim: int = 64
     """Of the vectors; with compare = "dot", one of these numbers carries the items' lengths."""
     num_layers: int = 2
-    epochs: int = 40
+    epochs: int = 20
     batch_size: int = 8192
     """Pairs of a user and an item in one step. A step smooths the whole graph once, so that a
     larger graph wants larger batches."""
@@ -39,7 +39,7 @@ class GraphConfig:
     that cosines of users with items have the order of the inner products."""
     temperature: float = 0.15
     """What is compared is divided by it in the loss; smaller ones chase the hardest pairs."""
-    loss: Literal["bpr", "softmax"] = "bpr"
+    loss: Literal["bpr", "softmax"] = "softmax"
     """bpr: a known item beats one unknown item of the same user. softmax: it beats
     `num_negatives` items that the whole batch shares, all pairs of a user in one batch; it needs
     fewer steps, so that large batches suit it."""

@@ -142,7 +142,7 @@ def test_whatever_the_vectors_depend_on_is_in_the_revision() -> None:
         made(plain, events=events([*EVENTS, ("ann", "y", "view", BEFORE)])),
         made(GraphConfig(mixing="given")),
         made(GraphConfig(mixing="learned")),
-        made(GraphConfig(loss="softmax")),
+        made(GraphConfig(loss="bpr")),
         made(GraphConfig(degree_exponents=(0.6, 0.4))),
         made(GraphConfig(scale_layers=True)),
         made(GraphConfig(own_share=0.2)),

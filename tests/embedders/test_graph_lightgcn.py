@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
         "split": pa.string(),
     }
 )
-SMALL = GraphConfig(dim=16, epochs=15, batch_size=512)
+SMALL = GraphConfig(dim=16, epochs=15, batch_size=512, loss="bpr")
 
 
 def event(user_id: str, item_id: str, **columns: Any) -> dict[str, Any]:
@@ -220,11 +220,17 @@ def test_training_leaves_the_global_random_state_alone() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"epochs": 16}, {"behavior_weights": {"view": 2.0}}, {"min_weight": 1.0}],
+    [
+        {"seed": 1},
+        {"loss": "softmax"},
+        {"epochs": 16},
+        {"behavior_weights": {"view": 2.0}},
+        {"min_weight": 1.0},
+    ],
 )
 def test_another_configuration_is_another_revision(change: dict[str, Any]) -> None:
     plain = fit(table(EVENTS), until=CUT, config=SMALL)
-    config = GraphConfig(**{"dim": 16, "epochs": 15, "batch_size": 512, **change})
+    config = replace(SMALL, **change)
     assert fit(table(EVENTS), until=CUT, config=config).space.revision != plain.space.revision
 
 
