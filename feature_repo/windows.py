@@ -16,7 +16,7 @@ from feature_repo.base import HistoryConfig, StoreError
 from feature_repo.tables import history_view
 
 BATCH_SIZE = 20_000  # rows of up to 50 events and four lists: some 40 MB
-# Events that are joined with their users' logs at once: DuckDB holds such lists in memory.
+# Events whose rows are made at once: DuckDB holds lists in memory.
 EVENTS_PER_BUCKET = 100_000
 
 
@@ -48,14 +48,14 @@ def changed_windows(
     num_buckets = -(-len(events) // EVENTS_PER_BUCKET)
     for bucket in range(num_buckets):
         given = {
-            "limit": config.limit,
             "created": created,
             "horizon": retention.read(root).get(view.name),
             "bucket": bucket,
             "num_buckets": num_buckets,
         }
+        sql = _CHANGED.format(before=config.limit - 1)
         found = parts.stream(
-            root, view, _CHANGED, given, batch_size=BATCH_SIZE, tables={"events": events}
+            root, view, sql, given, batch_size=BATCH_SIZE, tables={"events": events}
         )
         for batch in found:
             yield batch.cast(view.schema)
@@ -81,6 +81,8 @@ def check_times(interactions: pa.Table) -> None:
         )
 
 
+# Frames, not slices of a user's whole log: a join would copy that log for each of its rows, and a
+# robot among the users has a hundred thousand.
 _CHANGED = f"""
 WITH timed AS (
     SELECT
@@ -96,50 +98,52 @@ WITH timed AS (
         ) AS nth
     FROM events
     WHERE hash(user_id) % $num_buckets = $bucket
-), logs AS (
+), hashed AS (
     SELECT
         user_id,
-        list(item_id ORDER BY nth) AS item_ids,
-        list(behavior ORDER BY nth) AS behaviors,
-        list(epoch_us(moment) ORDER BY nth) AS times,
-        list(weight ORDER BY nth) AS weights,
-        list(hash(item_id, behavior, moment, weight) ORDER BY nth) AS hashes
-    FROM timed
-    GROUP BY user_id
-), moments AS (
-    SELECT
-        user_id,
+        nth,
         moment AS event_timestamp,
-        max(nth) AS last,
-        greatest(max(nth) - $limit + 1, 1) AS first
+        hash(list(hash(item_id, behavior, moment, weight)) OVER frame)::VARCHAR AS content_hash
     FROM timed
-    GROUP BY user_id, moment
-    WINDOW of_user AS (PARTITION BY user_id)
-    QUALIFY moment >= min(CASE WHEN bool_or(is_new) THEN moment END) OVER of_user
+    WINDOW
+        of_user AS (PARTITION BY user_id),
+        in_order AS (PARTITION BY user_id ORDER BY nth),
+        frame AS (in_order ROWS BETWEEN {{before}} PRECEDING AND CURRENT ROW)
+    QUALIFY lead(moment) OVER in_order IS DISTINCT FROM moment
+        AND moment >= min(CASE WHEN is_new THEN moment END) OVER of_user
         AND moment >= coalesce(
             max(CASE WHEN moment <= $horizon THEN moment END) OVER of_user, '-infinity'
         )
-), hashed AS (
-    SELECT moments.*, hash(hashes[first:last])::VARCHAR AS content_hash
-    FROM moments JOIN logs USING (user_id)
 ), stored AS (
     SELECT user_id, event_timestamp, arg_max(coalesce(content_hash, ''), created) AS content_hash
     FROM {parts.ROWS}
     WHERE hash(user_id) % $num_buckets = $bucket
     GROUP BY user_id, event_timestamp
 ), changed AS (
-    -- Before the lists are cut: a second run over the same events copies none.
+    -- Before the lists are made: a second run over the same events makes none.
     SELECT * FROM hashed ANTI JOIN stored USING (user_id, event_timestamp, content_hash)
+), framed AS (
+    SELECT
+        user_id,
+        nth,
+        list(item_id) OVER frame AS item_ids,
+        list(behavior) OVER frame AS behaviors,
+        list(epoch_us(moment)) OVER frame AS times,
+        list(weight) OVER frame AS weights
+    FROM timed SEMI JOIN changed USING (user_id)
+    WINDOW frame AS (
+        PARTITION BY user_id ORDER BY nth ROWS BETWEEN {{before}} PRECEDING AND CURRENT ROW
+    )
 )
 SELECT
     user_id,
     event_timestamp,
     $created::TIMESTAMPTZ AS created,
     content_hash,
-    item_ids[first:last] AS item_ids,
-    behaviors[first:last] AS behaviors,
-    times[first:last] AS times,
-    weights[first:last] AS weights
-FROM changed JOIN logs USING (user_id)
+    item_ids,
+    behaviors,
+    times,
+    weights
+FROM changed JOIN framed USING (user_id, nth)
 ORDER BY user_id, event_timestamp
 """
