@@ -104,7 +104,7 @@ def no_longer_there(store: feast.FeatureStore, root: Path, objects: Sequence[Any
         raise StoreError(
             f"{root} holds no space, but the registry knows {', '.join(v.name for v in views)} "
             "from there: see that the right folder is mounted; if everything was dropped on "
-            "purpose, take the views away with `feast feature-views delete`"
+            "purpose, take each away with `feast delete <view>`"
         )
     services = [
         service
