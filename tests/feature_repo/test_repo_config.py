@@ -48,3 +48,24 @@ def test_a_missing_or_empty_profile_is_refused(tmp_path: Path) -> None:
     empty.write_text("# nothing\n")
     with pytest.raises(StoreError, match="holds no settings"):
         repo_config.load(empty, root=tmp_path)
+
+
+def test_a_password_may_hold_what_yaml_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for secret in ("12345", "a: b #c", 'it\'s "so"', "$HOME"):
+        monkeypatch.setenv("REDIS", f"host:6379,password={secret}")
+        monkeypatch.setenv("POSTGRES_URL", "postgresql+psycopg://me@localhost/feast")
+        settings = repo_config.load(PRODUCTION, root=tmp_path)
+        assert settings["online_store"]["connection_string"] == f"host:6379,password={secret}"
+
+
+def test_an_online_store_keeps_its_name_when_a_password_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_URL", "postgresql+psycopg://me@localhost/feast")
+    names = []
+    for redis in ("a:1,password=x,db=1", "a:1,ssl=true,password=y,username=z,db=1", "a:1,db=2"):
+        monkeypatch.setenv("REDIS", redis)
+        names.append(repo_config.online_id(repo_config.load(PRODUCTION, root=tmp_path)))
+    assert names[0] == names[1] != names[2]

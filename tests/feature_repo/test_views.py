@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,35 @@ def test_sources_are_absolute_folders_that_exist(found: dict[str, Any], space: S
     path = Path(found[f"item_{space.space_id}"].batch_source.path)
     assert path.is_absolute()
     assert [part.suffix for part in path.iterdir()] == [".parquet"]
+
+
+def test_everything_says_what_it_is_and_whose(found: dict[str, Any]) -> None:
+    for each in found.values():
+        assert each.description
+        assert each.owner == "sommelier"
+    for name in ("item_profile", "user_history"):
+        assert all(field.description for field in found[name].features)
+
+
+def test_a_release_has_a_service_of_exactly_its_spaces(
+    found: dict[str, Any], space: Space, tmp_path: Path
+) -> None:
+    from feature_repo import views
+
+    other = replace(space, revision="2")
+    spaces = {(Entity.ITEM, one.space_id): one for one in (space, other)}
+    releases = {"g-1": [other.space_id], "g-0": ["dropped since"]}
+    objects = {each.name: each for each in views.build(tmp_path, spaces, releases)}
+    service = objects["rerank_g-1"]
+    assert {one.name for one in service.feature_view_projections} == {
+        f"item_{other.space_id}",
+        "item_profile",
+        "user_history",
+    }
+    assert service.tags == {"release": "g-1"}
+    assert "rerank_g-0" not in objects
+
+
+def test_histories_take_pushes_and_vectors_do_not(found: dict[str, Any], space: Space) -> None:
+    assert found["user_history"].stream_source.name == "user_history_push"
+    assert found[f"item_{space.space_id}"].stream_source is None
