@@ -95,6 +95,9 @@ def embed(
     engine: Annotated[
         str | None, typer.Option("--engine", metavar="local|ray", help="Where encoders run.")
     ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Of a running cluster.")
+    ] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Embed again what an exchanged encoder had made.")
     ] = False,
@@ -107,7 +110,8 @@ def embed(
     debug: Debug = False,
 ) -> None:
     """Read the catalog and write new vectors, profiles and histories into the store."""
-    overrides = [*(overrides or ()), *([f"embedding.engine={engine}"] if engine else ())]
+    words = {"embedding.engine": engine, "embedding.ray_address": ray_address}
+    overrides = [*(overrides or ()), *(f"{key}={word}" for key, word in words.items() if word)]
     with _work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.embed import embed as run
         from sommelier.encoding import Consent
