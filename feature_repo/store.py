@@ -40,7 +40,7 @@ from feature_repo.tables import all_views, history_view, profile_view, vector_vi
 class Store:
     """Everything that is known of items and users, by the time since when it is true.
 
-    Rows are only ever appended, so several processes may write at once.
+    Rows are only ever appended or merged, so several processes may write at once.
     """
 
     def __init__(
@@ -91,8 +91,7 @@ class Store:
             content_hashes: Of the content that each vector was made from.
             event_timestamps: The moment from which each content is true.
             entity: Whom the vectors describe.
-            imputed: Which vectors were inferred, as their item shows no such content of its own;
-                None for none.
+            imputed: Which vectors were inferred, for want of such content; None for none.
 
         Raises:
             StoreError: as many of each as vectors are needed, timestamps with a time zone.
@@ -102,10 +101,9 @@ class Store:
         view = vector_view(embeddings.space, entity=entity)
         parts.define(self.root, view)
         spaces.add(self.root, embeddings.space, entity=entity)
-        batches = vector_rows.batches(
-            embeddings, content_hashes, event_timestamps, imputed=imputed, schema=view.schema
-        )
-        return parts.append(self.root, view, batches)
+        facts = (embeddings, content_hashes, event_timestamps)
+        rows = vector_rows.batches(*facts, imputed=imputed, schema=view.schema)
+        return parts.append(self.root, view, rows)
 
     def known(self, space: Space, *, entity: Entity = Entity.ITEM) -> Iterator[tuple[str, Known]]:
         """What is known of each id, ordered by id; of those that were taken away as well.
@@ -118,11 +116,8 @@ class Store:
 
     def content_hashes(self, space: Space, *, entity: Entity = Entity.ITEM) -> dict[str, str]:
         """The hash of the content that each id's latest vector was made from."""
-        return {
-            row_id: known.content_hash
-            for row_id, known in self.known(space, entity=entity)
-            if known.content_hash != DELETED
-        }
+        known = ((row_id, one.content_hash) for row_id, one in self.known(space, entity=entity))
+        return {row_id: content_hash for row_id, content_hash in known if content_hash != DELETED}
 
     def imputed(self, space: Space, *, entity: Entity = Entity.ITEM) -> set[str]:
         """The ids whose latest vector was inferred rather than made from content of their own."""
