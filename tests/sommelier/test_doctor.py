@@ -1,11 +1,14 @@
 """What is wrong is found, and named with the command that repairs it."""
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image
 
+from feature_repo.store import Store
 from tests.sommelier.conftest import Run
+from tests.sommelier.doctoring import assert_mended, examined
 
 
 def test_all_is_well_after_all_stages(run: Run, built: Path) -> None:
@@ -53,6 +56,15 @@ def test_an_empty_workspace_begins_with_embedding(
     result = run("doctor", "--settings", tmp_path / "sommelier.toml")
     assert result.exit_code == 1
     assert "sommelier embed" in faults(result.output)
+
+
+def test_tokens_that_are_gone_are_fused_again(run: Run, copy_of_built: Path) -> None:
+    store = Store(copy_of_built.parent / "store")
+    (tokens,) = (space for space in store.spaces().values() if space.modality is None)
+    assert store.delete(["box-0000", "box-0001"], at=datetime.now(UTC), space=tokens) == 2
+    found = assert_mended(run, copy_of_built, "fused tokens", repair="sommelier index")
+    assert found["counts"]["without tokens"] == 2
+    assert examined(run, copy_of_built)["items served"]["verdict"] == "good"
 
 
 def faults(shown: str) -> str:
