@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from embedders.vectors import Space
 from feature_repo import releases
-from feature_repo.base import StoreError
+from feature_repo.base import Entity, StoreError
 
 
 def test_releases_are_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -11,6 +12,16 @@ def test_releases_are_replaced_as_a_whole(tmp_path: Path) -> None:
     releases.replace(tmp_path, {"g-1": ["a"], "g-2": ["a", "b"]})
     releases.replace(tmp_path, {"g-2": ["a", "b"]})
     assert releases.read(tmp_path) == {"g-2": ("a", "b")}
+
+
+def test_a_release_of_an_unknown_space_is_refused_and_nothing_changes(
+    tmp_path: Path, space: Space
+) -> None:
+    known = {(Entity.ITEM, space.space_id): space}
+    releases.replace_checked(tmp_path, {"g-1": [space]}, known=known)
+    with pytest.raises(StoreError, match=rf"release g-2 reads {space.space_id}, .* embed them"):
+        releases.replace_checked(tmp_path, {"g-2": [space]}, known={})
+    assert releases.read(tmp_path) == {"g-1": (space.space_id,)}
 
 
 def test_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
