@@ -172,6 +172,7 @@ class FeastStore(FeatureStore):
         return self._feast.get_historical_features(asked, features).to_arrow()
 
     def close(self) -> None:
+        self._online_vectors.close()
         self._hang_up()
         if self._feast.config.registry.registry_type == "sql":
             registry: Any = self._feast.registry

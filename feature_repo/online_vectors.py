@@ -52,6 +52,11 @@ class OnlineVectors:
             values += self._sqlite.read(view, some) if self._sqlite else self._read(view, some)
         return to_matrix(values, ids, dim=dim, name=view.name)
 
+    def close(self) -> None:
+        """Close what is held open; the next read opens it again."""
+        if self._sqlite:
+            self._sqlite.close()
+
     def _read(self, view: feast.FeatureView, ids: Sequence[str]) -> list[bytes | None]:
         keys = [
             EntityKey(join_keys=[_join_key(view)], entity_values=[Value(string_val=one)])
@@ -96,6 +101,11 @@ class SqliteValues:
             ) from error
         value_of: dict[bytes, bytes] = dict(found)
         return [value_of.get(key) for key in keys]
+
+    def close(self) -> None:
+        """Close the connections that nobody has borrowed."""
+        while self._idle:
+            self._idle.pop().close()
 
     def _keys(self, view: feast.FeatureView, ids: Sequence[str]) -> list[bytes]:
         """Feast's `serialize_entity_key` of every id; what all have in common is made once."""

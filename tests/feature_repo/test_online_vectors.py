@@ -80,3 +80,13 @@ def test_a_missing_database_says_what_to_run(odd: tuple[Store, Space], tmp_path:
     (copy.root / "online.db").unlink()
     with pytest.raises(StoreError, match="materialize"):
         copy.feature_store.read_online_vectors(vector_view(space).name, IDS, dim=space.dim)
+
+
+def test_a_closed_store_opens_again_when_it_is_asked(odd: tuple[Store, Space]) -> None:
+    store, space = odd
+    for _ in range(2):
+        found = store.feature_store.read_online_vectors(vector_view(space).name, IDS, dim=space.dim)
+        assert found[1].all()
+        assert store.feature_store._online_vectors._sqlite._idle
+        store.feature_store.close()
+        assert not store.feature_store._online_vectors._sqlite._idle
