@@ -1,14 +1,17 @@
 """The settings of the embedding in, the engine that they choose out, imported when it is chosen."""
 
 import os
+from typing import TYPE_CHECKING
 
-from sommelier.engine import Engine
 from sommelier.settings import EmbeddingSettings
+
+if TYPE_CHECKING:
+    from sommelier.engine import Engine
 
 INSTALL = "pip install 'sommelier[ray]'"
 
 
-def open_engine(config: EmbeddingSettings) -> Engine:
+def open_engine(config: EmbeddingSettings) -> "Engine":
     """The engine that the settings name.
 
     Raises:
