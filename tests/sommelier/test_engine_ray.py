@@ -30,7 +30,8 @@ from sommelier.registry import open_engine
 from sommelier.settings import EmbeddingSettings
 from tests.sommelier.conftest import Run
 
-pytestmark = pytest.mark.slow
+# Every worker imports its libraries anew, which a busy machine makes long.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOG = EncoderConfig(modality=Modality.IMAGE, encoder="hog")
