@@ -5,8 +5,8 @@ parquet file, synced to the disk) against Feast's own `write_to_offline_store` o
 the same rows, which reads the file and writes it again.
 
 Materializing: equal rows into equal SQLite online stores, by `Store.materialize` (every row is read
-back and compared, and all are counted) against Feast's own `materialize` (nothing is). Both sides
-read the same parts by the same definitions, each in a store of its own that starts empty.
+back and compared) against Feast's own `materialize` (nothing is). Both sides read the same parts by
+the same definitions, each in a store of its own that starts empty.
 """
 
 import contextlib

@@ -44,7 +44,7 @@ def materialize(
 
     What is online never gets older: an `until` before the last run's counts as the last run's.
     Every row written is read back and compared. Beyond that, some of a view's rows are looked at
-    in every run, and all of them where the run is full or the view's first.
+    in every run, and all of them at the end of a full one.
 
     Raises:
         StoreError: a view was not applied, its rows did not all arrive, or rows that were brought
@@ -81,7 +81,6 @@ class _Run:
         if is_full:
             self._forget()
         seen = set(self._known()["parts"])
-        is_first = not seen
         finished: list[str] = []
         num_rows = 0
         for _ in range(ROUNDS):
@@ -90,14 +89,15 @@ class _Run:
             if not new:
                 break
             try:
-                num_rows += self._write(new)
+                num_rows += self._write([one for one in new if one.name != parts.EMPTY])
                 finished += comparison.finished(new, until=self._until)
             except Exception:
                 if all(part.exists() for part in new):
                     raise
                 continue  # a compaction took parts away: there are merged ones in their place
             seen.update(part.name for part in new)
-        self._check(is_every_row=is_first)
+        if seen != {parts.EMPTY}:
+            self._check(is_every_row=is_full)
         if finished:
             self._note(finished)
         if num_rows:
@@ -105,7 +105,11 @@ class _Run:
         return num_rows
 
     def _write(self, new: Sequence[Path]) -> int:
-        total = comparison.count_ids(self._view, new, until=self._until)
+        if not new:
+            return 0
+        total = 0
+        if self._on_progress:
+            total = comparison.count_ids(self._view, new, until=self._until)
         done = 0
         for rows in parts.latest_of_changed(
             self._root, self._view, changed=new, until=self._until, batch_size=BATCH_SIZE

@@ -53,22 +53,27 @@ def embed(
         missing.refuse_many(max_share=workspace.settings.embedding.max_deleted_share)
     set_aside = SetAside(workspace.store, limit=max_rejects)
     set_aside.add(workspace.catalog.rejects)
-    facts = _write_tables(workspace, missing.item_ids, watch)
+    facts, is_new = _write_tables(workspace, missing.item_ids, watch)
     tallies, graph_key = _run_encoders(workspace, consent, set_aside, watch)
     spaces = sorted(
         (tally.space for tally in tallies if tally.space), key=lambda one: str(one.modality)
     )
     if graph_key:
-        facts += _impute(workspace, spaces, watch)
+        imputed = _impute(workspace, spaces, watch)
+        facts += imputed
+        is_new |= bool(imputed)
     notes = {"graph_key": graph_key} if graph_key else {}
     workspace.state.write("embed", {"spaces": [space_facts(one) for one in spaces], **notes})
     graph.forget(workspace)
     _merge_parts(workspace.store, watch)
-    return _summary(workspace.catalog.num_items, tallies, facts, set_aside)
+    is_new |= any(tally.embedded or tally.lost for tally in tallies)
+    return _summary(workspace.catalog.num_items, tallies, facts, set_aside, is_new=is_new)
 
 
-def _write_tables(workspace: Workspace, missing_ids: list[str], watch: Watch) -> list[str]:
-    """Everything but vectors: profiles, histories, tombstones. What was done, in words."""
+def _write_tables(
+    workspace: Workspace, missing_ids: list[str], watch: Watch
+) -> tuple[list[str], bool]:
+    """Everything but vectors: what was done in words, and whether anything was."""
     catalog, store = workspace.catalog, workspace.store
     with watch.task("profiles and histories"):
         num_profiles = store.write_profiles(catalog.items())
@@ -80,7 +85,7 @@ def _write_tables(workspace: Workspace, missing_ids: list[str], watch: Watch) ->
     if missing_ids:
         store.delete(missing_ids, at=datetime.now(UTC))
         facts.append(f"{len(missing_ids):,} items are gone from the catalog: taken away")
-    return facts
+    return facts, bool(num_profiles or num_histories or missing_ids)
 
 
 def _run_encoders(
@@ -156,7 +161,12 @@ def _merge_parts(store: Store, watch: Watch) -> None:
 
 
 def _summary(
-    num_items: int, tallies: Sequence[Tally], facts: Sequence[str], set_aside: SetAside
+    num_items: int,
+    tallies: Sequence[Tally],
+    facts: Sequence[str],
+    set_aside: SetAside,
+    *,
+    is_new: bool,
 ) -> Summary:
     notes = list(facts)
     notes += [
@@ -171,7 +181,7 @@ def _summary(
         header=("modality", "encoder", "embedded", "unchanged", "rejected", "missing"),
         rows=tuple(_row(tally, num_items) for tally in tallies),
         notes=tuple(notes),
-        is_new=True,
+        is_new=is_new,
     )
 
 
