@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_repo import ledger, parts
+from feature_repo import ledger, mirror, parts
 from feature_repo.tables import CREATED, DELETED, EVENT_TIME, View
 
 # Large enough for few files, small enough to be sorted beside others and rewritten in a second.
@@ -82,7 +82,7 @@ def compact(
         if not is_dry_run:
             for group in groups:
                 merged += _merge(root, view, group, found, horizon=horizon)
-            _remove([one.path for group in groups for one in group])
+            _remove(root, [one.path for group in groups for one in group])
             _sweep(parts.folder(root, view))
     old = {one.path for group in groups for one in group}
     num_new = sum(any(_num_kept(one) for one in group) for group in groups)
@@ -185,7 +185,8 @@ def _merge(
 ) -> list[Path]:
     """Write a group's rows as one part and note who has it; the part, if any row was left."""
     path = parts.new_path(parts.folder(root, view))
-    num_rows = parts.write_part(path, view.schema, _rows(root, view, group, found, horizon))
+    rows = _rows(root, view, group, found, horizon)
+    num_rows = parts.write_part(path, view.schema, rows, root=root)
     old = {one.path.name for one in group}
     with ledger.changing(root) as held:
         for online in group[0].seen_by:
@@ -233,12 +234,12 @@ def _rows(
             yield batch.cast(view.schema)
 
 
-def _remove(paths: Sequence[Path]) -> None:
+def _remove(root: Path, paths: Sequence[Path]) -> None:
     if not paths:
         return
     time.sleep(SETTLE_S)
     for path in paths:
-        path.unlink()
+        mirror.remove(root, path)
 
 
 def _sweep(folder: Path) -> None:

@@ -23,7 +23,7 @@ from feast.repo_config import RepoConfig
 from numpy.typing import NDArray
 
 from embedders.items import Interaction
-from feature_repo import ledger, parts, repo_config, values, views
+from feature_repo import ledger, mirror, parts, repo_config, values, views
 from feature_repo.atomic import exclusively
 from feature_repo.base import FeatureStore, Releases, Spaces, StoreError, Unreachable
 from feature_repo.histories import to_interactions
@@ -172,10 +172,12 @@ class FeastStore(FeatureStore):
         Ids without any row by then, or taken away by then, are left out.
         """
         self._view(view.name)
+        folder = parts.folder(self._root, view)
+        mirror.pull(self._root, folder)
         distinct = sorted(set(pairs))
         for start in range(0, len(distinct), PAIRS_PER_JOIN):
             some = distinct[start : start + PAIRS_PER_JOIN]
-            answer = parts.retried(parts.folder(self._root, view), partial(self._join, view, some))
+            answer = parts.retried(folder, partial(self._join, view, some))
             for n, *row in zip(*(answer[name] for name in ("pair", *view.features)), strict=True):
                 if row[0].is_valid:
                     yield some[n.as_py()], dict(zip(view.features, row, strict=True))

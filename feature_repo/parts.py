@@ -21,13 +21,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_repo import mirror
 from feature_repo.atomic import publish
 from feature_repo.tables import CREATED, DELETED, EVENT_TIME, View
 
 T = TypeVar("T")
 Connection = duckdb.DuckDBPyConnection
 
-EMPTY = "00000000-empty.parquet"  # makes a view without rows readable, with its column types
+EMPTY = mirror.OWN  # makes a view without rows readable, with its column types
 MEMORY_LIMIT = "2GB"  # of one query; a sort beyond it spills to a temporary folder
 ROWS_PER_BATCH = 10_000
 ATTEMPTS = 10  # to list the parts anew; each failure needs a compaction of its own
@@ -41,7 +42,8 @@ def folder(root: Path, view: View) -> Path:
 
 
 def list_parts(root: Path, view: View) -> list[Path]:
-    """The finished parts of a view, oldest first."""
+    """The finished parts of a view, oldest first; those of its bucket are fetched before."""
+    mirror.pull(root, folder(root, view))
     return sorted(folder(root, view).glob("*.parquet"))
 
 
@@ -55,7 +57,7 @@ def define(root: Path, view: View) -> None:
 def append(root: Path, view: View, batches: Iterable[pa.RecordBatch]) -> int:
     """Add rows as one new part; how many. Without rows no part is written."""
     define(root, view)
-    return write_part(new_path(folder(root, view)), view.schema, batches)
+    return write_part(new_path(folder(root, view)), view.schema, batches, root=root)
 
 
 def new_path(parent: Path) -> Path:
@@ -69,8 +71,12 @@ def write_part(
     batches: Iterable[pa.RecordBatch],
     *,
     is_empty_kept: bool = False,
+    root: Path | None = None,
 ) -> int:
-    """Stream batches into one parquet file that appears when it is complete; the row count."""
+    """Stream batches into one parquet file that appears when it is complete; the row count.
+
+    Given its store's `root`, the part is first uploaded to the store's bucket, if it has one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The leading dot hides the unfinished file from every reader of the folder.
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
@@ -84,6 +90,8 @@ def write_part(
             file.flush()
             os.fsync(file.fileno())
         if num_rows or is_empty_kept:
+            if root is not None:
+                mirror.push(root, temporary, path)
             publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

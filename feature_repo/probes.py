@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from embedders.probes import Probes
 from embedders.vectors import Space
+from feature_repo import mirror
 from feature_repo.atomic import publish
 from feature_repo.base import StoreError
 
@@ -33,6 +34,7 @@ def write(root: Path, space: Space, probes: Probes) -> None:
     }
     try:
         save_file({"vectors_KD": probes.vectors_KD}, temporary, metadata=facts)
+        mirror.push(root, temporary, file)
         publish(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
@@ -45,6 +47,7 @@ def read(root: Path, space: Space) -> Probes | None:
         StoreError: the file is damaged.
     """
     file = path(root, space)
+    mirror.fetch(root, file)
     if not file.exists():
         return None
     try:

@@ -1,7 +1,6 @@
 """Vectors, profiles and histories in; what was known at any moment out.
 
-Writing and reading parquet needs no Feast; `apply`, `materialize` and `histories` do, and the
-first of them in a process takes seconds to import it.
+Parquet needs no Feast; `apply`, `materialize` and `histories` import it, which takes seconds.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -44,7 +43,12 @@ class Store:
     """
 
     def __init__(
-        self, root: Path, *, profile: Path | None = None, history: HistoryConfig | None = None
+        self,
+        root: Path,
+        *,
+        profile: Path | None = None,
+        history: HistoryConfig | None = None,
+        parts_url: str | None = None,
     ) -> None:
         """A store in the folder `root`, which need not exist yet.
 
@@ -52,8 +56,10 @@ class Store:
             root: Where the rows are kept.
             profile: A `feature_store.yaml`; None for the embedded one.
             history: How much of the past each history keeps.
+            parts_url: A bucket for the parts, which `root` mirrors; None leaves it as it was.
         """
         self.root = root.absolute()
+        spaces.connect(self.root, parts_url)
         self._profile = profile
         self._history = history or HistoryConfig()
         self._feature_store: FeatureStore | None = None
@@ -144,11 +150,7 @@ class Store:
         return Embeddings(space=space, item_ids=rows[view.key].to_pylist(), vectors_ND=vectors_ND)
 
     def vectors_as_of(
-        self,
-        space: Space,
-        pairs: Sequence[tuple[str, datetime]],
-        *,
-        entity: Entity = Entity.ITEM,
+        self, space: Space, pairs: Sequence[tuple[str, datetime]], *, entity: Entity = Entity.ITEM
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Each id's latest vector as of its own moment (included), by Feast's point-in-time join.
 
@@ -187,8 +189,7 @@ class Store:
 
     def profile_ids(self) -> Iterator[str]:
         """The ids of the items that have a profile and were not taken away, in order."""
-        view = profile_view()
-        for batch in parts.stream_latest(self.root, view, columns=[view.key]):
+        for batch in parts.stream_latest(self.root, profile_view(), columns=["item_id"]):
             yield from batch[0].to_pylist()
 
     def delete(self, item_ids: Iterable[str], *, at: datetime, space: Space | None = None) -> int:
@@ -225,9 +226,8 @@ class Store:
         Raises:
             StoreError: an event has neither a timestamp nor a position.
         """
-        batches = windows.changed_windows(
-            self.root, interactions, config=self._history, created=datetime.now(UTC)
-        )
+        now, config = datetime.now(UTC), self._history
+        batches = windows.changed_windows(self.root, interactions, config=config, created=now)
         return parts.append(self.root, history_view(), batches)
 
     def push_events(self, interactions: pa.Table) -> int:

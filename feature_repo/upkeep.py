@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-from feature_repo import compaction, ledger, parts, probes, rejects, releases, retention, spaces
+from feature_repo import (
+    compaction,
+    ledger,
+    mirror,
+    parts,
+    probes,
+    rejects,
+    releases,
+    retention,
+    spaces,
+)
 from feature_repo.atomic import exclusively
 from feature_repo.base import StoreError
 from feature_repo.compaction import Compacted
@@ -95,9 +105,10 @@ def _drop(root: Path, view: View, *, is_dry_run: bool) -> Compacted:
         with ledger.bringing(root, view.name):
             spaces.remove(root, view.space, entity=view.entity)
             _forget_online(root, view)
+            mirror.remove_folder(root, parts.folder(root, view))
             _remove_folder(parts.folder(root, view))
         if view.space.space_id not in {space_id for _, space_id in spaces.read(root)}:
-            probes.path(root, view.space).unlink(missing_ok=True)
+            mirror.remove(root, probes.path(root, view.space))
     return Compacted(
         view=view.name,
         parts_before=len(found),

@@ -14,7 +14,7 @@ import pyarrow as pa
 from feast.data_format import ParquetFormat
 from feast.types import Array, Float32, Int64, String
 
-from feature_repo import parts
+from feature_repo import mirror, parts
 from feature_repo.base import Entity, Releases, Spaces, StoreError
 from feature_repo.tables import (
     CREATED,
@@ -153,6 +153,7 @@ def _service(
 
 def _build_view(root: Path, view: View, entity: feast.Entity) -> feast.FeatureView:
     parts.define(root, view)
+    mirror.pull(root, parts.folder(root, view))  # Feast's own commands list no parts
     rows = feast.FileSource(
         name=view.name,
         path=str(parts.folder(root, view).absolute()),

@@ -121,6 +121,7 @@ def _job(
         brought=catalog.brought,
         store_root=settings.store.root,
         store_profile=settings.store.profile,
+        store_parts_url=settings.store.parts_url,
         batch_rows=settings.embedding.batch_rows,
         now=datetime.now(UTC),
         renew_before=renew_before,

@@ -37,6 +37,7 @@ class EmbeddingJob:
     """The catalog's files of vectors: (modality, encoder's name) -> file."""
     store_root: Path
     store_profile: Path | None = None
+    store_parts_url: str | None = None
     batch_rows: int | None = None
     """Rows that are encoded, and become durable, together; None leaves it to the embedder."""
     now: datetime
@@ -61,7 +62,7 @@ class EmbeddingJob:
 
     def store(self) -> Store:
         """Where the rows go."""
-        return Store(self.store_root, profile=self.store_profile)
+        return Store(self.store_root, profile=self.store_profile, parts_url=self.store_parts_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

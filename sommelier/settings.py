@@ -82,6 +82,9 @@ class StoreSettings:
     profile: Path | None = None
     """A feature_store.yaml of Feast, relative to this file; without it the embedded one: DuckDB,
     SQLite, no server."""
+    parts_url: str | None = None
+    """A bucket for the parts, which root then mirrors, such as
+    "s3://bucket/folder?region=eu-central-1"; credentials come from the environment."""
     history_limit: int = 50
     """A user's history is their last so many events; earlier ones are not served."""
 

@@ -44,7 +44,9 @@ class Workspace:
         """The feature store."""
         config = self.settings.store
         history = HistoryConfig(limit=config.history_limit)
-        return Store(config.root, profile=config.profile, history=history)
+        return Store(
+            config.root, profile=config.profile, history=history, parts_url=config.parts_url
+        )
 
     def close(self) -> None:
         """Let go of what the store holds open."""

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from tests.feature_repo.servers import PostgresServer, RedisServer
+    from tests.feature_repo.servers import PostgresServer, RedisServer, S3Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(
@@ -42,6 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
         if {"redis", "postgres"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
+        if item.get_closest_marker("s3") and shutil.which("moto_server") is None:
+            reason = "no moto_server on the path: install moto[server] in an environment of its own"
+            item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("weights") and "SOMMELIER_WEIGHTS" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="no weights: set SOMMELIER_WEIGHTS"))
         if item.get_closest_marker("gpu") and not _has_gpu():
@@ -91,6 +95,17 @@ def postgres() -> "Iterator[PostgresServer]":
     from tests.feature_repo import servers
 
     with servers.running(servers.PostgresServer) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> "Iterator[S3Server]":
+    """A server that speaks S3, with credentials for it in the environment."""
+    from tests.feature_repo import servers
+
+    with pytest.MonkeyPatch.context() as patch, servers.running(servers.S3Server) as server:
+        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
         yield server
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import psycopg
 import redis
+from pyarrow.fs import S3FileSystem
 
 START_WITHIN_S = 60
 USER, PASSWORD, DATABASE = "sommelier", "p:w#d '1\"", "features"
@@ -146,7 +147,35 @@ class PostgresServer(Server):
         )
 
 
-S = TypeVar("S", bound=RedisServer | PostgresServer)
+class S3Server(Server):
+    """Speaks S3; keeps everything in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = _free_port()
+        self._num_buckets = 0
+        command = [_binary("moto_server", package="moto[server]"), "-H", "127.0.0.1"]
+        super().__init__([*command, "-p", str(self.port)], folder=folder, user=None)
+
+    def bucket(self) -> str:
+        """The URL of a folder in a new bucket."""
+        self._num_buckets += 1
+        files = S3FileSystem(
+            endpoint_override=f"127.0.0.1:{self.port}",
+            scheme="http",
+            region="us-east-1",
+            allow_bucket_creation=True,
+        )
+        name = f"bucket-{self._num_buckets}"
+        files.create_dir(name)
+        where = f"endpoint_override=127.0.0.1:{self.port}&scheme=http&region=us-east-1"
+        return f"s3://{name}/shop/store?{where}"
+
+    def is_ready(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+S = TypeVar("S", bound=RedisServer | PostgresServer | S3Server)
 
 
 @contextmanager
