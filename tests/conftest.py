@@ -33,7 +33,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, saying why; asking for `shared_data` marks a test so.
 
-    Asking for `redis` or `postgres` marks it `servers`; where they are not installed it fails.
+    Asking for `redis` or `postgres` marks it `servers`. CI has all servers: there nothing that
+    needs one is skipped, and a missing one fails.
     """
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
@@ -41,15 +42,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():
             reason = f"no folder {SHARED_DATA}: set SOMMELIER_SHARED_DATA"
             item.add_marker(pytest.mark.skip(reason=reason))
-        if {"redis", "postgres"} & set(getattr(item, "fixturenames", ())):
+        wanted = set(SERVERS) & set(getattr(item, "fixturenames", ()))
+        if item.get_closest_marker("s3"):
+            wanted.add("s3")
+        if wanted:
             item.add_marker(pytest.mark.servers)
-        if item.get_closest_marker("s3") and shutil.which("moto_server") is None:
-            reason = "no moto_server on the path: install moto[server] in an environment of its own"
-            item.add_marker(pytest.mark.skip(reason=reason))
+        if absent := sorted(SERVERS[one] for one in wanted if not _is_installed(one)):
+            item.add_marker(pytest.mark.skip(reason=f"no server here: {'; '.join(absent)}"))
         if item.get_closest_marker("weights") and "SOMMELIER_WEIGHTS" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="no weights: set SOMMELIER_WEIGHTS"))
         if item.get_closest_marker("gpu") and not _has_gpu():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+SERVERS = {  # the fixture, and how its server is installed
+    "redis": "apt-get install redis-server",
+    "postgres": "apt-get install postgresql",
+    "s3": "moto[server] in an environment of its own, its moto_server on the path",
+}
+COMMANDS = {"redis": "redis-server", "postgres": "pg_ctl", "s3": "moto_server"}
+
+
+def _is_installed(server: str) -> bool:
+    if os.environ.get("CI"):
+        return True
+    has_debians = server == "postgres" and any(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    return has_debians or shutil.which(COMMANDS[server]) is not None
 
 
 def _has_gpu() -> bool:
