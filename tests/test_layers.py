@@ -16,7 +16,9 @@ FOLDERS = (*ROOMS, ".ci", "benchmarks", "docs", "infra", "proto", "tests")
 MAX_LINES = 350
 MAX_TEST_LINES = 550  # a test file stands for exactly one file, so it cannot be split
 # Folders of one machine, and addresses of package indexes: neither means anything elsewhere.
-FOREIGN = re.compile(r"/(?:work|root|opt)/|file:///(?!mnt/)|[\w.-]*pypi[\w.-]*\.\w+/simple|find-links")
+FOREIGN = re.compile(
+    r"/(?:work|root|opt)/|file:///(?!mnt/)|[\w.-]*pypi[\w.-]*\.\w+/simple|find-links"
+)
 
 
 def files(*suffixes: str) -> Iterator[Path]:
