@@ -6,7 +6,8 @@ the bucket lacks was taken away elsewhere, and goes. Files of a mirrored folder 
 name says what is in them. Where `bucket.json` is missing, nothing here does anything.
 
 S3, Google Cloud Storage and mounted folders are reached as `pyarrow.fs` does, with its timeouts
-and retries; credentials come from the environment.
+and retries; credentials come from the environment. Arrow is imported where a bucket is asked: what
+only looks whether there is one, such as the list of spaces, stays light.
 """
 
 import json
@@ -18,14 +19,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
-import pyarrow as pa
-from pyarrow import fs
-
 from feature_repo.atomic import exclusively, publish, replace_text
 from feature_repo.base import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import fs
 
 FILE = "bucket.json"
 OWN = "00000000-empty.parquet"  # every machine makes its own
@@ -41,7 +44,7 @@ class Bucket:
     """Where a store's files lie, and how to get at them."""
 
     url: str
-    files: fs.FileSystem
+    files: "fs.FileSystem"
     prefix: str
 
     def key(self, name: str) -> str:
@@ -77,7 +80,7 @@ def connect(root: Path, url: str) -> None:
         for path in sorted(one for pattern in patterns for one in root.glob(pattern)):
             if not _is_local(path):
                 _upload(bucket, path, path.relative_to(root).as_posix())
-        _send(bucket, pa.py_buffer(b"{}\n"), SEAL)
+        _send(bucket, b"{}\n", SEAL)
         replace_text(root / FILE, json.dumps({"url": url}) + "\n")
 
 
@@ -164,6 +167,9 @@ def _of(root: Path) -> Bucket | None:
 
 @lru_cache(maxsize=8)
 def _open(url: str) -> Bucket:
+    import pyarrow as pa
+    from pyarrow import fs
+
     parts = urlsplit(url)
     named = {name.lower() for name, _ in parse_qsl(parts.query)}
     if parts.username or parts.password or named & {"access_key", "secret_key", "session_token"}:
@@ -183,6 +189,8 @@ def _open(url: str) -> Bucket:
 
 @contextmanager
 def _asking(bucket: Bucket) -> Iterator[None]:
+    import pyarrow as pa
+
     try:
         yield
     except FileNotFoundError:
@@ -196,6 +204,8 @@ def _asking(bucket: Bucket) -> Iterator[None]:
 
 
 def _check_seal(bucket: Bucket) -> None:
+    from pyarrow import fs
+
     with _asking(bucket):
         (found,) = bucket.files.get_file_info([bucket.key(SEAL)])
     if found.type is not fs.FileType.File:
@@ -207,6 +217,8 @@ def _check_seal(bucket: Bucket) -> None:
 
 def _list(bucket: Bucket, folder: str) -> dict[str, int]:
     """The names and sizes of a folder's finished files."""
+    from pyarrow import fs
+
     with _asking(bucket):
         selector = fs.FileSelector(bucket.key(folder), allow_not_found=True)
         try:
@@ -253,6 +265,8 @@ def _chunks(bucket: Bucket, name: str) -> Iterator[bytes]:
 
 
 def _upload(bucket: Bucket, path: Path, name: str) -> None:
+    import pyarrow as pa
+
     # Written from memory by one call, since a stream that is closed after a failure to read
     # would complete the object with what it has.
     if path.stat().st_size:
@@ -260,7 +274,7 @@ def _upload(bucket: Bucket, path: Path, name: str) -> None:
             _send(bucket, file.read_buffer(), name)
 
 
-def _send(bucket: Bucket, content: pa.Buffer, name: str) -> None:
+def _send(bucket: Bucket, content: "pa.Buffer | bytes", name: str) -> None:
     key = bucket.key(name)
     with _asking(bucket):
         try:
