@@ -9,27 +9,24 @@ Shape legend: N items, T tokens, D dimensions.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
-from embedders.base import BadContent, Embedder
 from embedders.checkpoint import CheckpointOptions, load_encoder
-from embedders.item_text import RECIPE, item_text, text_digest
-from embedders.items import Item, Modality
-from embedders.vectors import normalize
+from embedders.item_text import RECIPE
+from embedders.items import Modality
+from embedders.text_tokens import Pooling, TokenEmbedder
 
 torchaudio_cpu.load()
 
 import torch  # noqa: E402
 from transformers import AutoModel, AutoTokenizer  # noqa: E402
 
-Pooling = Literal["mean", "cls", "last"]
 
-
-class AutoTextEmbedder(Embedder):
+class AutoTextEmbedder(TokenEmbedder):
     """Text vectors by `AutoModel`, pooled over the tokens."""
 
     rows_per_batch = 1024
@@ -83,46 +80,6 @@ class AutoTextEmbedder(Embedder):
                 f"{RECIPE}; prefix {prefix!r}; at most {self._max_length} tokens; {pooling} pooling"
             ),
         )
-
-    def fingerprint(self, item: Item) -> str | None:
-        """The sha256 of the item's text."""
-        return text_digest(item)
-
-    def load(self, item: Item) -> list[int]:
-        """The item's text as token ids, cut to the length limit.
-
-        Raises:
-            BadContent: the tokenizer knows nothing of the text.
-        """
-        tokens = self._tokens(self._prefix + item_text(item))
-        if not tokens:
-            raise BadContent(
-                f"item {item.item_id!r}: the tokenizer leaves no token of its text; write a title "
-                "in a script that the model knows"
-            )
-        return tokens
-
-    def encode(self, contents: Sequence[list[int]]) -> NDArray[np.float32]:
-        """Token ids -> unit vectors [N, D]."""
-        vectors_ND = np.zeros((len(contents), self.space.dim), dtype=np.float32)
-        # Longest first: little padding, and a batch too large for memory fails at once.
-        order = sorted(range(len(contents)), key=lambda index: -len(contents[index]))
-        for start in range(0, len(order), self._batch_size):
-            batch = order[start : start + self._batch_size]
-            vectors_ND[batch] = self._run([contents[index] for index in batch])
-        return normalize(vectors_ND)
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts that are searched with -> unit vectors [N, D] in the items' space.
-
-        Raises:
-            ValueError: the tokenizer leaves no token of a text.
-        """
-        tokens = [self._tokens(self._query_prefix + text) for text in texts]
-        for text, found in zip(texts, tokens, strict=True):
-            if not found:
-                raise ValueError(f"the tokenizer leaves no token of the query {text!r}")
-        return self.encode(tokens)
 
     def _tokens(self, text: str) -> list[int]:
         encoded = self._tokenizer(text, truncation=True, max_length=self._max_length)

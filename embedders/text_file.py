@@ -9,25 +9,24 @@ Shape legend: N items, T tokens, D dimensions.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from embedders.base import BadContent, Embedder
-from embedders.item_text import RECIPE, item_text, text_digest
-from embedders.items import Item, Modality
+from embedders.item_text import RECIPE
+from embedders.items import Modality
 from embedders.model_file import ModelFile, is_alike, read_model
-from embedders.vectors import Space, normalize
+from embedders.text_tokens import Pooling, TokenEmbedder
+from embedders.vectors import Space
 
-Pooling = Literal["mean", "cls", "last"]
 MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 FILLED = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 PROBES = ("a text that is long enough to leave the other one with padding", "a word")
 
 
-class FileTextEmbedder(Embedder):
+class FileTextEmbedder(TokenEmbedder):
     """Text vectors by a model file."""
 
     def __init__(
@@ -84,46 +83,6 @@ class FileTextEmbedder(Embedder):
                 f"{self._pooling or 'the file'}'s pooling of output {model.output_number}"
             ),
         )
-
-    def fingerprint(self, item: Item) -> str | None:
-        """The sha256 of the item's text."""
-        return text_digest(item)
-
-    def load(self, item: Item) -> list[int]:
-        """The item's text as token ids, cut to the length limit.
-
-        Raises:
-            BadContent: the tokenizer knows nothing of the text.
-        """
-        tokens = self._tokens(self._prefix + item_text(item))
-        if not tokens:
-            raise BadContent(
-                f"item {item.item_id!r}: the tokenizer leaves no token of its text; write a title "
-                "in a script that the model knows"
-            )
-        return tokens
-
-    def encode(self, contents: Sequence[list[int]]) -> NDArray[np.float32]:
-        """Token ids -> unit vectors [N, D]."""
-        vectors_ND = np.zeros((len(contents), self.space.dim), dtype=np.float32)
-        # By length: little padding.
-        order = sorted(range(len(contents)), key=lambda index: -len(contents[index]))
-        for start in range(0, len(order), self._batch_size):
-            batch = order[start : start + self._batch_size]
-            vectors_ND[batch] = self._run([contents[index] for index in batch])
-        return normalize(vectors_ND)
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts that are searched with -> unit vectors [N, D] in the items' space.
-
-        Raises:
-            ValueError: the tokenizer knows nothing of a text.
-        """
-        tokens = [self._tokens(self._query_prefix + text) for text in texts]
-        for text, found in zip(texts, tokens, strict=True):
-            if not found:
-                raise ValueError(f"the tokenizer leaves no token of the query {text!r}")
-        return self.encode(tokens)
 
     def _tokens(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text).ids)
