@@ -26,9 +26,23 @@ class Index(ABC):
 
     dim: int
 
+    efforts: tuple[int, ...] = ()
+    """What `effort` is tried at, rising: lists probed (IVF), candidates kept (HNSW). Empty where
+    search is exact."""
+
+    effort: int = 0
+    """How hard a search looks unless it is told; 0 where search is exact. May be set."""
+
+    @property
+    @abstractmethod
+    def item_ids(self) -> Sequence[str]:
+        """The items in the order of rows, which is the order in which they were added."""
+
     @abstractmethod
     def add(self, item_ids: Sequence[str], vectors_ND: NDArray[np.float32]) -> None:
         """Add items that the index does not hold yet.
+
+        An index that needs training is trained on the first of them, on a seeded sample.
 
         Raises:
             ValueError: a wrong dimension, a value that is not finite, or an id held already.
@@ -36,15 +50,28 @@ class Index(ABC):
 
     @abstractmethod
     def search(
-        self, queries_QD: NDArray[np.float32], *, limit: int
+        self,
+        queries_QD: NDArray[np.float32],
+        *,
+        limit: int,
+        allowed_N: NDArray[np.bool_] | None = None,
+        effort: int | None = None,
     ) -> list[list[tuple[str, float]]]:
         """For each query at most `limit` (item id, score) pairs, best first, ties by item id.
 
-        Fewer are returned where the index holds fewer; never a placeholder. Equal vectors score
-        equally, bit by bit, wherever they lie.
+        Fewer are returned where fewer are held or allowed; never a placeholder. An index that
+        does not search exactly may also find fewer than there are, or miss some of the best; a
+        greater effort finds more. Equal vectors score equally, bit by bit, wherever they lie.
+
+        Args:
+            queries_QD: The queries, of any length.
+            limit: How many to return at most, for each query.
+            allowed_N: By row: whether the item may be returned. None allows all.
+            effort: Instead of the index's own; passed over where search is exact.
 
         Raises:
-            ValueError: a wrong dimension, a value that is not finite, or a limit below 1.
+            ValueError: a wrong dimension or shape, a value that is not finite, or a limit or an
+                effort below 1.
         """
 
     @abstractmethod

@@ -14,6 +14,7 @@ from retrieval.base import REPAIR, Index, UnusableIndex
 from retrieval.order import (
     best_first,
     check_added,
+    check_allowed,
     check_finite,
     check_limit,
     exact_scores,
@@ -42,11 +43,25 @@ class ExactIndex(Index):
         self._vectors_ND = np.concatenate([self._vectors_ND, vectors_ND])
         self._largest_norm = max(self._largest_norm, largest_norm(vectors_ND))
 
+    @property
+    def item_ids(self) -> Sequence[str]:
+        return self._item_ids
+
     def search(
-        self, queries_QD: NDArray[np.float32], *, limit: int
+        self,
+        queries_QD: NDArray[np.float32],
+        *,
+        limit: int,
+        allowed_N: NDArray[np.bool_] | None = None,
+        effort: int | None = None,
     ) -> list[list[tuple[str, float]]]:
         check_limit(limit)
         queries_QD = check_finite(queries_QD, dim=self.dim)
+        if allowed_N is not None:
+            rows = np.flatnonzero(check_allowed(allowed_N, num_items=len(self)))
+            allowed = ExactIndex(dim=self.dim)
+            allowed.add([self._item_ids[row] for row in rows], self._vectors_ND[rows])
+            return allowed.search(queries_QD, limit=limit)
         found = []
         for start in range(0, len(queries_QD), QUERY_BLOCK):
             block_QD = queries_QD[start : start + QUERY_BLOCK]

@@ -19,6 +19,7 @@ from retrieval.order import (
     MARGIN,
     best_first,
     check_added,
+    check_allowed,
     check_finite,
     check_limit,
     exact_scores,
@@ -50,11 +51,28 @@ class FaissFlatIndex(Index):
         self._index.add(vectors_ND)
         self._largest_norm = max(self._largest_norm, largest_norm(vectors_ND))
 
+    @property
+    def item_ids(self) -> Sequence[str]:
+        return self._item_ids
+
     def search(
-        self, queries_QD: NDArray[np.float32], *, limit: int
+        self,
+        queries_QD: NDArray[np.float32],
+        *,
+        limit: int,
+        allowed_N: NDArray[np.bool_] | None = None,
+        effort: int | None = None,
     ) -> list[list[tuple[str, float]]]:
         check_limit(limit)
         queries_QD = check_finite(queries_QD, dim=self.dim)
+        if allowed_N is not None:
+            rows = np.flatnonzero(check_allowed(allowed_N, num_items=len(self)))
+            allowed = FaissFlatIndex(dim=self.dim)
+            allowed.add(
+                [self._item_ids[row] for row in rows],
+                self._index.reconstruct_batch(rows).reshape(-1, self.dim),
+            )
+            return allowed.search(queries_QD, limit=limit)
         if not len(self) or not len(queries_QD):
             return [[] for _ in queries_QD]
         num_rows = min(limit + MARGIN, len(self))

@@ -84,3 +84,23 @@ def check_limit(limit: int) -> None:
     """Refuse a limit that asks for nothing."""
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
+
+
+def check_effort(effort: int) -> None:
+    """Refuse a search that does not look."""
+    if effort < 1:
+        raise ValueError(f"effort must be at least 1, got {effort}")
+
+
+def check_allowed(allowed_N: NDArray[np.bool_], *, num_items: int) -> NDArray[np.bool_]:
+    """The mask, fit for an index of so many items.
+
+    Raises:
+        ValueError: another shape, or values that are not booleans.
+    """
+    if allowed_N.dtype != np.bool_ or allowed_N.shape != (num_items,):
+        raise ValueError(
+            f"expected {num_items} booleans that say which items are allowed, got "
+            f"{allowed_N.dtype} of shape {list(allowed_N.shape)}"
+        )
+    return np.ascontiguousarray(allowed_N)
