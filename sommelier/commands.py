@@ -4,25 +4,19 @@ Nothing heavy is imported here before a command needs it, so that `--help` answe
 """
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from sommelier import evaluate_commands
 from sommelier.effort import Effort
 from sommelier.failures import told
+from sommelier.options import FILE, Debug, Overrides, SettingsPath, terminal, work
 
 if TYPE_CHECKING:
     from sommelier.ask import Reply
-    from sommelier.console import ConsoleWatch
-    from sommelier.workspace import Workspace
-
-FILE = Path("sommelier.toml")
-PIPE_WIDTH = 120
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,35 +27,12 @@ app = typer.Typer(
     "all the way.",
 )
 
-SettingsPath = Annotated[Path, typer.Option("--settings", help="The settings file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Overrides one setting; may be repeated."),
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Shows the traceback of an error.")]
 User = Annotated[str, typer.Option("--user", help="A user id of the catalog.")]
 Server = Annotated[
     str | None,
     typer.Option("--server", metavar="HOST:PORT", help="Ask this server; else answer here."),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the server.")]
-
-
-@contextmanager
-def _work(
-    settings: Path, overrides: list[str] | None, *, is_debug: bool
-) -> Iterator[tuple["Workspace", "ConsoleWatch"]]:
-    """The workspace of a settings file, and a terminal to report to."""
-    with told(is_debug=is_debug):
-        from sommelier import settings_file
-        from sommelier.console import ConsoleWatch
-
-        read = settings_file.load(settings, overrides=overrides or (), environment=os.environ)
-
-        from sommelier.workspace import Workspace
-
-        with closing(Workspace(read)) as workspace:
-            yield workspace, ConsoleWatch(_console())
 
 
 @app.command()
@@ -112,7 +83,7 @@ def embed(
     """Read the catalog and write new vectors, profiles and histories into the store."""
     words = {"embedding.engine": engine, "embedding.ray_address": ray_address}
     overrides = [*(overrides or ()), *(f"{key}={word}" for key, word in words.items() if word)]
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.embed import embed as run
         from sommelier.encoding import Consent
 
@@ -133,7 +104,7 @@ def materialize(
     debug: Debug = False,
 ) -> None:
     """Define the store's views in Feast and bring new rows online."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.materialize import materialize as run
 
         watch.show(run(workspace, watch=watch, is_full=full, views=views))
@@ -147,7 +118,7 @@ def push(
     debug: Debug = False,
 ) -> None:
     """Add new events to their users' histories, online at once."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.push import push as run
 
         watch.show(run(workspace, events, watch=watch))
@@ -165,7 +136,7 @@ def compact(
     debug: Debug = False,
 ) -> None:
     """Merge the store's small files; drop what is too old or no longer used."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.compact import compact as run
 
         watch.show(run(workspace, watch=watch, keep=keep, drops=drop_unused, is_dry=dry_run))
@@ -174,7 +145,7 @@ def compact(
 @app.command()
 def train(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False) -> None:
     """Train the ranker on what users chose before the cut."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.train import train as run
 
         watch.show(run(workspace, watch=watch))
@@ -183,7 +154,7 @@ def train(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Deb
 @app.command()
 def index(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False) -> None:
     """Fuse every item's vectors and build the index."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.index import index as run
 
         watch.show(run(workspace, watch=watch))
@@ -200,7 +171,7 @@ def publish(
     debug: Debug = False,
 ) -> None:
     """Publish what was trained and indexed as one generation."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier import publish as stage
 
         if point is None:
@@ -212,7 +183,7 @@ def publish(
 @app.command()
 def serve(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False) -> None:
     """Answer over gRPC until stopped."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.serve import serve as run
 
         run(workspace, watch=watch)
@@ -236,7 +207,7 @@ def recommend(
             reply = ask.recommend_from(server, user_id=user, top_k=top_k, timeout_s=timeout)
             _show_reply(reply)
             return
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.serve import loaded
 
         reply = ask.recommend(
@@ -267,29 +238,13 @@ def rerank(
             reply = ask.rerank_from(server, user_id=user, item_ids=item_ids, timeout_s=timeout)
             _show_reply(reply)
             return
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.serve import loaded
 
         _show_reply(ask.rerank(loaded(workspace, watch=watch), user_id=user, item_ids=item_ids))
 
 
-@app.command()
-def evaluate(
-    settings: SettingsPath = FILE,
-    overrides: Overrides = None,
-    ablations: Annotated[
-        bool, typer.Option(help="Measure the route without each modality as well.")
-    ] = True,
-    force: Annotated[bool, typer.Option("--force", help="Measure again what was.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Measure retrieval alone and reranked on what users did after the cut."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
-        from sommelier.evaluate import evaluate as run
-
-        found = run(workspace, watch=watch, has_ablations=ablations, is_forced=force)
-        watch.show(found.summary)
-        watch.say(found.headline)
+evaluate_commands.register(app)
 
 
 @app.command()
@@ -302,7 +257,7 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Say what is stale, missing or damaged, and which command repairs it."""
-    with _work(settings, overrides, is_debug=debug) as (workspace, watch):
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
         from sommelier.doctor import examine
         from sommelier.finding import facts, faults, summary
         from sommelier.watch import Unwatched
@@ -333,18 +288,12 @@ def demo(
         from sommelier.console import ConsoleWatch
         from sommelier.demo import demo as run
 
-        watch = ConsoleWatch(_console())
+        watch = ConsoleWatch(terminal())
         run(out, catalog=catalog, effort=effort, overrides=overrides or (), watch=watch)
-
-
-def _console() -> Console:
-    """The terminal as wide as it is; a pipe wide enough for our tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
 
 
 def _show_reply(reply: "Reply") -> None:
     from sommelier.ask import summary
     from sommelier.console import ConsoleWatch
 
-    ConsoleWatch(_console()).show(summary(reply))
+    ConsoleWatch(terminal()).show(summary(reply))
