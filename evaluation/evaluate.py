@@ -24,7 +24,7 @@ from evaluation.protocol import EvaluationConfig
 from evaluation.report import RecallCurve, Report
 from evaluation.routes import OnProgress, Rerank, Retrieve, Route, Traveled, travel
 from evaluation.runs import Run, Scores, ceiling_run, measure, popularity_run
-from evaluation.slices import Slice, slices
+from evaluation.slices import ItemFacts, Slice, UserFacts, slices
 from retrieval.candidates import Query
 
 LIBRARIES = ("sommelier", "numpy", "torch", "transformers", "peft", "faiss-cpu", "feast", "duckdb")
@@ -162,8 +162,8 @@ def _slices(
         full.retrieved,
         full.reranked,
         judgements,
-        warm_items=popularity,
-        history_lengths={user_id: len(met) for user_id, met in seen.items()},
+        items=ItemFacts.of(popularity=popularity),
+        users=UserFacts(history_lengths={user_id: len(met) for user_id, met in seen.items()}),
         k=config.headline_k,
         samples=config.samples,
         seed=config.seed,

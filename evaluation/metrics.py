@@ -6,7 +6,8 @@ nobody chose followed. Rankings hold each item once and carry no scores: whoever
 has settled its ties already (by item id).
 
 Everything is computed for each user and then averaged over users (macro): a user with one choice
-counts as much as a user with fifty.
+counts as much as a user with fifty. The functions here are the definitions, one user at a time;
+`evaluation.hits` has the same values for many users at once.
 """
 
 import math
@@ -16,6 +17,7 @@ from collections.abc import Set as AbstractSet
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.hits import hits
 from evaluation.judgements import Judgement
 
 Metric = Callable[[Sequence[str], AbstractSet[str], int], float]
@@ -82,13 +84,17 @@ def per_user(
 ) -> NDArray[np.float64]:
     """One value for each user, in the order of the judgements; the rankings are aligned to them.
 
+    The metrics of `METRICS` are computed for all users at once (`evaluation.hits`), any other one
+    user by user. Several metrics or ks of the same rankings come cheaper from one
+    `evaluation.hits.hits`, as `evaluation.runs.measure` takes them.
+
     Raises:
         ValueError: there are more rankings than judgements, or fewer, or k is below 1.
     """
-    if len(rankings) != len(judgements):
-        raise ValueError(f"{len(rankings)} rankings for {len(judgements)} judgements")
-    if k < 1:
-        raise ValueError(f"a metric looks at k >= 1 ranks, got {k}")
+    table = hits(rankings, judgements, depth=k)
+    name = next((name for name, one in METRICS.items() if one is metric), None)
+    if name is not None:
+        return table.values({name: (k,)})[f"{name}@{k}"]
     values = [
         metric(ranked, judgement.item_ids, k)
         for ranked, judgement in zip(rankings, judgements, strict=True)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluation.report import Report
+from evaluation.slices import label
 from evaluation.summary import measure_name
 
 # A color that matplotlib draws with -> the CSS variable that takes its place.
@@ -149,9 +150,7 @@ def slice_changes(report: Report) -> str:
 
 def slice_name(group: str, name: str) -> str:
     """`items`, `cold` -> `cold items`; `history`, `5-9` -> `5 to 9 met before`, with a dash."""
-    if group == "items":
-        return f"{name} items"
-    return f"{name.replace('-', chr(0x2013))} met before"
+    return re.sub(r"(?<=\d)-(?=\d)", "\N{EN DASH}", label(group, name))
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.hits import hits
 from evaluation.judgements import Judgement
-from evaluation.metrics import METRICS, per_user, recall
+from evaluation.metrics import METRICS
 
 KS = (5, 10, 20)
 RECALL_KS = (20, 100)
@@ -18,17 +19,37 @@ class Run:
     """What one system ranked for whom, best first. An empty ranking says that it found nothing.
 
     Raises:
-        ValueError: an item occurs twice in one ranking, which would count a hit twice.
+        ValueError: an item occurs twice in one ranking, which would count a hit twice; or scores
+            that are not one finite number for each ranked item.
     """
 
     name: str
     rankings: Mapping[str, Sequence[str]]
     """By user id."""
+    scores: Mapping[str, Sequence[float]] | None = None
+    """By user id, aligned to `rankings`; larger is better. None: only the order is known. The
+    order is the ranking's: a score need not fall along it, since an item that could not be
+    scored comes last whatever stands beside it."""
 
     def __post_init__(self) -> None:
         for user_id, ranked in self.rankings.items():
             if len(set(ranked)) != len(ranked):
                 raise ValueError(f"run {self.name!r} ranks an item twice for user {user_id!r}")
+        if self.scores is not None:
+            self._check_scores(self.scores)
+
+    def _check_scores(self, scores: Mapping[str, Sequence[float]]) -> None:
+        for user_id, ranked in self.rankings.items():
+            of_user = scores.get(user_id, ())
+            if len(of_user) != len(ranked):
+                raise ValueError(
+                    f"run {self.name!r} has {len(of_user)} scores for {len(ranked)} items of user "
+                    f"{user_id!r}"
+                )
+            if not np.isfinite(of_user).all():
+                raise ValueError(
+                    f"run {self.name!r} has a score that is no finite number for user {user_id!r}"
+                )
 
     def aligned(self, judgements: Sequence[Judgement]) -> list[Sequence[str]]:
         """The rankings in the order of the judgements.
@@ -70,14 +91,17 @@ def measure(
     Raises:
         ValueError: a judged user is missing from the run.
     """
-    rankings = run.aligned(judgements)
-    values = {
-        f"{name}@{k}": per_user(rankings, judgements, metric, k)
-        for name, metric in METRICS.items()
-        for k in ks
-    }
-    values |= {f"recall@{k}": per_user(rankings, judgements, recall, k) for k in recall_ks}
-    return Scores(run=run.name, user_ids=tuple(one.user_id for one in judgements), values=values)
+    wanted = {name: tuple(ks) for name in METRICS}
+    wanted["recall"] = tuple(dict.fromkeys((*ks, *recall_ks)))
+    table = hits(run.aligned(judgements), judgements, depth=max(*ks, *recall_ks))
+    found = table.values(wanted)
+    order = [f"{name}@{k}" for name in METRICS for k in ks]
+    order += [name for name in found if name not in order]
+    return Scores(
+        run=run.name,
+        user_ids=tuple(one.user_id for one in judgements),
+        values={name: found[name] for name in order},
+    )
 
 
 def popularity_run(

@@ -23,7 +23,7 @@ def test_the_documented_keys_stand(plain):
     text = plain["ablation"]["text"]
     assert {"ndcg@10", "recall@100", "retrieval", "retrieval_order", "delta"} <= set(text)
     assert {"mean", "low", "high", "p_value", "p_value_holm"} == set(text["delta"])
-    assert set(plain["slices"]) == {"items", "history"}
+    assert set(plain["slices"]) == {"items", "popularity", "history"}
     assert {"generation_id", "cut", "versions", "durations"} <= set(plain["manifest"])
     assert plain["config"]["seed"] == 0
 
