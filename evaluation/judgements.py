@@ -11,3 +11,6 @@ class Judgement:
     user_id: str
     as_of: datetime
     item_ids: frozenset[str]
+    """What the catalog holds of it: the truth of every metric."""
+    unknown_item_ids: frozenset[str] = frozenset()
+    """What the catalog does not hold of it. No metric counts it; the failure ledger does."""

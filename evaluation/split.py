@@ -10,7 +10,7 @@ their own first events of the window. Everything that is fitted still knows only
 cut; only the history that is read at request time is later.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 
@@ -115,10 +115,13 @@ def split(
     met, after = _divided(pa.concat_tables([before, after]), asked)
 
     chosen = _distinct(_chosen(after, behaviors, min_weight), "user_id", "item_id")
-    known, num_unknown_items = _known(chosen, known_items)
-    new = _only(known, _distinct(met, "user_id", "item_id"), "left anti", ["user_id", "item_id"])
+    known, unknown = _known(chosen, known_items)
+    pair = ["user_id", "item_id"]
+    new, new_unknown = (
+        _only(one, _distinct(met, *pair), "left anti", pair) for one in (known, unknown)
+    )
     num_choosing, num_knowing = _num_users(chosen), _num_users(known)
-    judgements = _judgements(new, asked)
+    judgements = _judgements(new, asked, _by_user(new_unknown))
     return Split(
         judgements=judgements,
         cut=cut,
@@ -127,7 +130,7 @@ def split(
         num_without_choices=asked.num_rows - num_choosing,
         num_without_known_items=num_choosing - num_knowing,
         num_without_new_items=num_knowing - len(judgements),
-        num_unknown_items=num_unknown_items,
+        num_unknown_items=_distinct(unknown, "item_id").num_rows,
         num_repeated_choices=known.num_rows - new.num_rows,
     )
 
@@ -228,15 +231,13 @@ def _chosen(
     return events
 
 
-def _known(chosen: pa.Table, known_items: Collection[str] | None) -> tuple[pa.Table, int]:
-    """The choices that the catalog holds, and how many distinct items it does not hold."""
+def _known(chosen: pa.Table, known_items: Collection[str] | None) -> tuple[pa.Table, pa.Table]:
+    """The choices that the catalog holds, and those that it does not hold."""
     if known_items is None:
-        return chosen, 0
+        return chosen, chosen.slice(0, 0)
     held = pa.array(sorted(known_items), pa.string())
     is_known = pc.is_in(chosen["item_id"], value_set=held)
-    return chosen.filter(is_known), _distinct(
-        chosen.filter(pc.invert(is_known)), "item_id"
-    ).num_rows
+    return chosen.filter(is_known), chosen.filter(pc.invert(is_known))
 
 
 def _distinct(table: pa.Table, *columns: str) -> pa.Table:
@@ -251,12 +252,25 @@ def _only(table: pa.Table, others: pa.Table, how: str, keys: list[str]) -> pa.Ta
     return table.join(others, keys=keys, join_type=how)
 
 
-def _judgements(choices: pa.Table, asked: pa.Table) -> tuple[Judgement, ...]:
+def _by_user(choices: pa.Table) -> dict[str, frozenset[str]]:
+    listed = choices.group_by("user_id").aggregate([("item_id", "list")])
+    lists = zip(listed["user_id"].to_pylist(), listed["item_id_list"].to_pylist(), strict=True)
+    return {user_id: frozenset(item_ids) for user_id, item_ids in lists}
+
+
+def _judgements(
+    choices: pa.Table, asked: pa.Table, unknown: Mapping[str, frozenset[str]]
+) -> tuple[Judgement, ...]:
     timed = choices.join(asked, keys="user_id", join_type="inner")
     listed = timed.group_by(["user_id", "as_of"]).aggregate([("item_id", "list")])
     listed = listed.sort_by("user_id")
     columns = (listed[name].to_pylist() for name in ("user_id", "as_of", "item_id_list"))
     return tuple(
-        Judgement(user_id=user_id, as_of=as_of.astimezone(UTC), item_ids=frozenset(item_ids))
+        Judgement(
+            user_id=user_id,
+            as_of=as_of.astimezone(UTC),
+            item_ids=frozenset(item_ids),
+            unknown_item_ids=unknown.get(user_id, frozenset()),
+        )
         for user_id, as_of, item_ids in zip(*columns, strict=True)
     )

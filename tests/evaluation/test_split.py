@@ -48,6 +48,22 @@ def test_a_user_is_judged_by_the_new_items_chosen_after_the_cut():
     assert found.num_repeated_choices == 1
 
 
+def test_new_choices_that_the_catalog_lacks_stay_beside_the_truth():
+    found = split(
+        table(
+            ("u1", "a", "buy", None, BEFORE),
+            ("u1", "met, gone", "buy", None, BEFORE),
+            ("u1", "b", "buy", None, AFTER),
+            ("u1", "gone", "buy", None, AFTER),
+            ("u1", "met, gone", "buy", None, AFTER),
+        ),
+        cut=CUT,
+        known_items={"a", "b"},
+    )
+    assert truth(found) == {"u1": {"b"}}
+    assert found.judgements[0].unknown_item_ids == {"gone"}
+
+
 def test_an_item_merely_viewed_before_the_cut_is_not_new():
     found = split(
         table(
