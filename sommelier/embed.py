@@ -19,6 +19,7 @@ from sommelier import graph
 from sommelier.encoding import Consent, Tally, bring_up_to_date
 from sommelier.gone import gone
 from sommelier.imputing import impute_graph
+from sommelier.ordered_catalog import keep_one_clock
 from sommelier.set_aside import SetAside
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace, space_facts
@@ -48,6 +49,7 @@ def embed(
     consent = consent or Consent()
     if any(_is_graph(config) for config in workspace.settings.encoders):
         assert workspace.timeline  # no use embedding for an hour to find no time of any event
+    keep_one_clock(workspace.state, workspace.settings.time, workspace.catalog.interactions)
     missing = gone(workspace.catalog, workspace.store)
     if not consent.deletions:
         missing.refuse_many(max_share=workspace.settings.embedding.max_deleted_share)

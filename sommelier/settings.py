@@ -13,6 +13,7 @@ from embedders.columns import Columns
 from embedders.graph_config import GraphConfig
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
+from evaluation.order import SplitName
 from evaluation.protocol import EvaluationConfig
 from ranker.config import RankerConfig
 from ranker.limits import ServerConfig, ServiceLimits
@@ -97,6 +98,10 @@ class StoreSettings:
 class TimeSettings:
     """What may be learned from when: graph | graph_until | ranker | cut | what is judged."""
 
+    split: SplitName = "time"
+    """"time" is one cut for everybody. "user" judges each user's last choice and learns the ranker
+    from the one before; "given" follows the catalog's column split (train, valid, test). Both let
+    in what a live system could not know, and reports say so; shares and moments are then unused."""
     graph_share: float = 0.70
     """The graph is trained on this share of the events, in time order."""
     cut_share: float = 0.85
@@ -116,6 +121,11 @@ class TimeSettings:
             moment = getattr(self, name)
             if isinstance(moment, datetime) and moment.tzinfo is None:
                 raise ValueError(f"{name} {moment.isoformat()} needs a time zone: append Z for UTC")
+            if isinstance(moment, datetime) and self.split != "time":
+                raise ValueError(
+                    f'{name} is a moment, and the split "{self.split}" has a clock of its own: '
+                    f'leave {name} out, or set split = "time"'
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from embedders.items import EPOCH
+from evaluation.order import TICK
 from sommelier.settings import TimeSettings
 
 MOST_TIMELESS = "give them a timestamp, or name time.graph_until and time.cut"
@@ -38,6 +40,8 @@ class Timeline:
 def timeline(interactions: pa.Table, settings: TimeSettings) -> Timeline:
     """The moments that the settings name, or those at the shares they name.
 
+    Of events on the clock of a split (`evaluation.order`) they are where train and valid end.
+
     Raises:
         ValueError: no event has a time, or the moments leave nothing to learn from.
     """
@@ -48,11 +52,16 @@ def timeline(interactions: pa.Table, settings: TimeSettings) -> Timeline:
             f"nothing can be learned before it is judged; {MOST_TIMELESS}"
         )
     times = np.sort(times)
-    graph_until = settings.graph_until or _at_share(times, settings.graph_share)
+    if settings.split == "time":
+        graph_until = settings.graph_until or _at_share(times, settings.graph_share)
+    else:
+        graph_until = _end_of(interactions, "train")
     if settings.cut == "end":
         cut = _moment(int(times[-1]) + 1)
-    else:
+    elif settings.split == "time":
         cut = settings.cut or _at_share(times, settings.cut_share)
+    else:
+        cut = _end_of(interactions, "valid")
     # However a moment was written, it is the same one to whoever compares or prints it.
     graph_until, cut = graph_until.astimezone(UTC), cut.astimezone(UTC)
     if cut <= graph_until:
@@ -79,6 +88,13 @@ def timeline(interactions: pa.Table, settings: TimeSettings) -> Timeline:
         num_ranker_events=second - first,
         num_judged_events=len(times) - second,
     )
+
+
+def _end_of(interactions: pa.Table, band: str) -> datetime:
+    """The moment at which a band of a split's clock ends."""
+    of_band = interactions.filter(pc.equal(interactions["split"], band))
+    last: datetime = pc.max(of_band["timestamp"]).as_py()
+    return last + TICK
 
 
 def _at_share(times: "np.ndarray[tuple[int], np.dtype[np.int64]]", share: float) -> datetime:

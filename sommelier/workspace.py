@@ -20,6 +20,7 @@ from retrieval.pooled import PooledHistory, PoolingConfig
 from retrieval.popularity import popularity
 from retrieval.registry import create
 from retrieval.retriever import Retriever
+from sommelier.ordered_catalog import ordered
 from sommelier.settings import Settings
 from sommelier.state import State, digest
 from sommelier.timeline import Timeline, timeline
@@ -36,8 +37,10 @@ class Workspace:
 
     @cached_property
     def catalog(self) -> catalog.Catalog:
-        """The catalog, read and checked."""
-        return catalog.read(self.settings.catalog.path, columns=self.settings.catalog.columns)
+        """The catalog, read and checked, on the clock of the split."""
+        settings = self.settings
+        read = catalog.read(settings.catalog.path, columns=settings.catalog.columns)
+        return ordered(read, settings.time, settings.target)
 
     @cached_property
     def store(self) -> Store:

@@ -65,3 +65,9 @@ def test_a_moment_beyond_the_events_says_from_when_they_are() -> None:
     settings = TimeSettings(graph_until=START - DAY, cut=START + DAY)
     with pytest.raises(ValueError, match=r"0 events lie before .* run from 2024-01-01"):
         timeline(events(*range(10)), settings)
+
+
+@pytest.mark.parametrize("name", ["graph_until", "cut"])
+def test_a_clock_of_its_own_has_no_moments_to_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f'{name} is a moment, and the split "user"'):
+        TimeSettings(split="user", **{name: START})
