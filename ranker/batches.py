@@ -59,6 +59,7 @@ class Batches:
         """
         training = self._model.config.training
         dropped = self._drop(rng, is_single)
+        unseen = self._unseen(dropped) if is_single else dropped
         places = [self._next(rng) for _ in range(training.batch_size)]
         prefixes: list[Codes] = []
         branches: list[list[Codes]] = []
@@ -66,8 +67,8 @@ class Batches:
         for place in places:
             example = self._examples[place]
             drawn = self._draw(example, rng, training.num_negatives)
-            found = features([example.candidates[n] for n in drawn], self._model.modalities)
-            found = without(found, self._model.modalities, dropped, example.weights)
+            found = features([example.candidates[n] for n in drawn], self._model.blocks)
+            found = without(found, self._model.blocks, unseen, example.weights)
             slot = sum(map(len, evidence))
             evidence.append(found)
             prefixes.append(self._prefix(place))
@@ -102,6 +103,11 @@ class Batches:
         chance = self._model.config.fusion.modality_dropout
         dropped = [modality for modality in modalities if rng.random() < chance]
         return dropped if len(dropped) < len(modalities) else []
+
+    def _unseen(self, dropped: Sequence[Modality]) -> list[str]:
+        """Every block but the modality's that is left; the sequence's is made of all of them."""
+        kept = set(self._model.modalities) - set(dropped)
+        return [name for name in self._model.blocks if name not in kept]
 
     @staticmethod
     def _draw(example: Example, rng: np.random.Generator, num_negatives: int) -> list[int]:

@@ -1,10 +1,10 @@
 """What the retriever found about a candidate in, one soft token and a prior score out.
 
 A reranker that starts from scratch loses to its retriever, so the retriever's score is an input,
-twice: as the prior that the LLM's logit is added to, and, with the cosine in each space and which
-spaces there were, as a token that the LLM reads between the candidate and the question.
+twice: as the prior that the LLM's logit is added to, and, with the cosine in each block and which
+blocks there were, as a token that the LLM reads between the candidate and the question.
 
-Shape legend: N candidates, F features (3 for each modality, and the score), H the LLM's width.
+Shape legend: N candidates, F features (3 for each block, and the score), H the LLM's width.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedders.items import Modality
 from retrieval.candidates import Candidate
 
 LIMIT = 4.0  # standard deviations at which a feature is clipped
@@ -23,18 +22,16 @@ TINY = 1e-6  # a feature with less deviation is a constant
 HIDDEN = 64
 
 
-def features(
-    candidates: Sequence[Candidate], modalities: Sequence[Modality]
-) -> NDArray[np.float32]:
-    """[N, F]: each modality's cosine, then its support, then its presence (all 0 where absent),
+def features(candidates: Sequence[Candidate], blocks: Sequence[str]) -> NDArray[np.float32]:
+    """[N, F]: each block's cosine, then its support, then its presence (all 0 where absent),
     then the raw score."""
-    count = len(modalities)
+    count = len(blocks)
     features_NF = np.zeros((len(candidates), 3 * count + 1), dtype=np.float32)
     for row, candidate in enumerate(candidates):
-        for place, modality in enumerate(modalities):
-            if modality in candidate.evidence:
-                features_NF[row, place] = candidate.evidence[modality]
-                features_NF[row, count + place] = candidate.support.get(modality, 0.0)
+        for place, name in enumerate(blocks):
+            if name in candidate.evidence:
+                features_NF[row, place] = candidate.evidence[name]
+                features_NF[row, count + place] = candidate.support.get(name, 0.0)
                 features_NF[row, 2 * count + place] = 1
         features_NF[row, -1] = candidate.score
     return features_NF
@@ -42,16 +39,16 @@ def features(
 
 def without(
     features_NF: NDArray[np.float32],
-    modalities: Sequence[Modality],
-    dropped: Sequence[Modality],
-    weights: Mapping[Modality, float],
+    blocks: Sequence[str],
+    dropped: Sequence[str],
+    weights: Mapping[str, float],
 ) -> NDArray[np.float32]:
-    """The features as they would be had the dropped modalities not been searched."""
+    """The features as they would be had the dropped blocks not been searched."""
     features_NF = features_NF.copy()
-    for modality in dropped:
-        place = modalities.index(modality)
-        features_NF[:, -1] -= weights.get(modality, 1.0) * features_NF[:, place]
-        features_NF[:, place :: len(modalities)][:, :3] = 0
+    for name in dropped:
+        place = blocks.index(name)
+        features_NF[:, -1] -= weights.get(name, 1.0) * features_NF[:, place]
+        features_NF[:, place :: len(blocks)][:, :3] = 0
     return features_NF
 
 
@@ -60,17 +57,17 @@ class Evidence(nn.Module):
 
     The prior is a conditional logit (McFadden, 1974) on the standardized features: linear, fitted
     to the optimum on the training examples before anything else is trained, and then frozen. It
-    calibrates the retriever: how much its score counts, each space's cosine, and a lack of vectors.
+    calibrates the retriever: how much its score counts, each block's cosine, and a lack of vectors.
     """
 
     mean_F: Tensor
     deviation_F: Tensor
     slopes_F: Tensor
 
-    def __init__(self, num_modalities: int, *, hidden_size: int) -> None:
+    def __init__(self, num_blocks: int, *, hidden_size: int) -> None:
         """A prior that is the standardized score itself, until it is fitted."""
         super().__init__()
-        num_features = 3 * num_modalities + 1
+        num_features = 3 * num_blocks + 1
         self.register_buffer("mean_F", torch.zeros(num_features))
         self.register_buffer("deviation_F", torch.ones(num_features))
         slopes_F = torch.zeros(num_features)

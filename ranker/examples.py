@@ -10,6 +10,7 @@ A moment counts only if retrieval found some of what was chosen: a positive from
 teach that whatever retrieval brings is wrong.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedders.items import Interaction, Modality
+from embedders.items import Interaction
 from ranker.config import TrainingConfig
 from retrieval.candidates import Candidate, Query
 from retrieval.retriever import Retriever
@@ -57,7 +58,7 @@ class Example:
     query: Query
     candidates: tuple[Candidate, ...]
     chosen: frozenset[str]
-    weights: Mapping[Modality, float]
+    weights: Mapping[str, float]
     """The retriever's, so that a score can be taken apart."""
 
 
@@ -95,10 +96,10 @@ def moments(
         met_at: dict[str, int] = {}
         for place in range(first, end):
             met_at.setdefault(items[place], place)
-        for place in range(first + min_history, end, STRIDE):
+        # Counted from the start on, so that whoever has but one event since then has a moment.
+        earliest = bisect_left(times, start, min(first + min_history, end), end)
+        for place in range(earliest, end, STRIDE):
             as_of = times[place]
-            if as_of is None or as_of < start:
-                continue
             begin = place  # events of the very same moment are hidden with it
             while begin > first and times[begin - 1] == as_of:
                 begin -= 1

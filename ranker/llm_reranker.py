@@ -94,7 +94,7 @@ class LlmReranker(Reranker):
     ) -> tuple[list[float], list[float]]:
         if not candidates:
             return [], []
-        found = torch.from_numpy(features(candidates, self._model.modalities))
+        found = torch.from_numpy(features(candidates, self._model.blocks))
         evidence_NH, priors_N = self._model.evidence(found)
         prefix = self._prompter.prefix(visible_history(query))
         prefix_PH = self._model.embed(prefix, self._tokens_RH, evidence_NH)

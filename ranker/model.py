@@ -40,7 +40,7 @@ from ranker.evidence import Evidence  # noqa: E402
 from ranker.fusion import Fusion  # noqa: E402
 from ranker.llm import Llm  # noqa: E402
 from ranker.prompts import BEHAVIOR, EVIDENCE, ITEM, STRIDE, WORD, Codes, Prompter  # noqa: E402
-from retrieval.concatenated import ItemVectors  # noqa: E402
+from retrieval.concatenated import ItemVectors, block_name  # noqa: E402
 
 WEIGHTS, FACTS, LORA = "ranker.safetensors", "adapter.json", "lora"
 
@@ -54,7 +54,7 @@ class AdapterFacts:
     """What an adapter was trained on and with: the part of it that is not weights."""
 
     spaces: tuple[Space, ...]
-    """Whose vectors it fuses, by modality."""
+    """Of the blocks that retrieval searches, by name; those of modalities are fused."""
     behaviors: tuple[str, ...]
     llm: str
     llm_revision: str
@@ -121,6 +121,11 @@ class RankerModel(nn.Module):
         if isinstance(self.decoder, PeftModel):
             return cast(PreTrainedModel, self.decoder.get_base_model())
         return self.decoder
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """What the retriever's evidence tells of, by name."""
+        return tuple(block_name(space) for space in self.spaces)
 
     def prompter(
         self, items: ItemVectors | Mapping[str, int], titles: Mapping[str, str]
@@ -269,4 +274,5 @@ def _check_lora(adapted: PeftModel, path: Path) -> None:
 def tensors(items: ItemVectors, rows: NDArray[np.int64] | slice) -> tuple[list[Tensor], Tensor]:
     """These rows' vectors by modality, and which are there: what `RankerModel.fuse` takes."""
     vectors = [torch.from_numpy(items.block(modality)[rows]) for modality in items.modalities]
-    return vectors, torch.from_numpy(items.is_present_NM[rows])
+    is_present = [items.is_present(modality)[rows] for modality in items.modalities]
+    return vectors, torch.from_numpy(np.stack(is_present, axis=1))

@@ -116,7 +116,7 @@ def train(
 def _calibrate(model: RankerModel, examples: Sequence[Example]) -> None:
     """Fit the prior: what the retriever's findings alone say."""
     model.evidence.fit(
-        [features(one.candidates, model.modalities) for one in examples],
+        [features(one.candidates, model.blocks) for one in examples],
         [
             np.array([candidate.item_id in one.chosen for candidate in one.candidates])
             for one in examples

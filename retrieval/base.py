@@ -1,17 +1,18 @@
-"""The contracts of retrieval: an index searches one space, a query encoder speaks it.
+"""The contracts of retrieval: an index searches the concatenated space, a query encoder
+speaks some of its blocks.
 
-Shape legend: Q queries, N items, M modalities, D dimensions, K results.
+Shape legend: Q queries, N items, D dimensions, K results.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.items import Modality
 from retrieval.candidates import Query
 
 REPAIR = "run `sommelier index` to build it again"
@@ -91,23 +92,32 @@ class Index(ABC):
     def __len__(self) -> int: ...
 
 
-class QueryEncoder(ABC):
-    """Turns a query into unit vectors, one for each modality in which something is known of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedQuery:
+    """What is known of a query, block by block."""
 
-    weights: Mapping[Modality, float]
-    """How much each modality's cosine counts in a candidate's score."""
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """The query's unit vector in each block; a block without any evidence is left out. Empty
+    where nothing is known: the caller falls back to popularity."""
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    """How far the query's history agrees with itself in each block, in [0, 1]: the length of the
+    mean of its unit vectors. Blocks in which nothing is pooled are left out."""
+
+
+class QueryEncoder(ABC):
+    """Turns queries into unit vectors, one for each block in which something is known of them."""
+
+    weights: Mapping[str, float]
+    """How much the cosine in each block counts in a candidate's score, by the block's name."""
 
     @abstractmethod
-    def encode(self, query: Query) -> dict[Modality, NDArray[np.float32]]:
-        """The query's unit vector in each space; a modality without any evidence is left out.
-
-        An empty answer means that nothing is known: the caller falls back to popularity.
+    def encode_many(self, queries: Sequence[Query]) -> list[EncodedQuery]:
+        """Each query, in order; the answer to one does not depend on the others.
 
         Raises:
-            ValueError: the query's history is None, for only its caller can look it up.
+            ValueError: a query's history is None, for only its caller can look it up.
         """
 
-    def agreement(self, query: Query) -> dict[Modality, float]:
-        """How far the query's history agrees with itself in each space, in [0, 1]: the length of
-        the mean of its unit vectors. Empty for an encoder that pools nothing."""
-        return {}
+    def encode(self, query: Query) -> EncodedQuery:
+        """One query alone, bit by bit as among others."""
+        return self.encode_many([query])[0]

@@ -210,8 +210,8 @@ def _recall(
     for query_D in queries_QD:
         rows = random.choice(held, min(config.probe_length, len(held)), replace=False)
         events = tuple(Interaction(item_id=item_vectors.item_ids[row], behavior="") for row in rows)
-        for modality, vector_D in encoder.encode(Query(history=events)).items():
-            query_D[item_vectors.columns_of[modality]] = encoder.weights[modality] * vector_D
+        for name, vector_D in encoder.encode(Query(history=events)).vectors.items():
+            query_D[item_vectors.columns_of[name]] = encoder.weights[name] * vector_D
     exact = _filled(ExactIndex(dim=item_vectors.dim), item_vectors)
     found = index.search(queries_QD, limit=RECALL_DEPTH)
     true = exact.search(queries_QD, limit=RECALL_DEPTH)

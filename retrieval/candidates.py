@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from embedders.items import Interaction, Modality
+from embedders.items import Interaction
+from retrieval.filters import Filter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +21,12 @@ class Query:
     as_of: datetime | None = None
     exclude_seen: bool = True
     exclude: frozenset[str] = frozenset()
-    modalities: frozenset[Modality] | None = None
-    """Only these spaces are searched; None means all. Leaving one out is an ablation."""
+    modalities: frozenset[str] | None = None
+    """Only these blocks are searched, by name; None means all. Leaving one out is an ablation."""
+    filters: Filter | None = None
+    """Which items may be answered with at all; None means every item."""
+    weights: Mapping[str, float] | None = None
+    """How much these blocks count for this query alone; the others count as they always do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +37,15 @@ class Candidate:
     score: float
     rank: int
     """From 1."""
-    evidence: Mapping[Modality, float] = field(default_factory=dict)
-    """The cosine between the query and the item in each space; absent where either is absent."""
-    support: Mapping[Modality, float] = field(default_factory=dict)
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    """The cosine between the query and the item in each block, by its name (a modality's, or
+    "sequence"); absent where either is absent."""
+    support: Mapping[str, float] = field(default_factory=dict)
     """The item's mean cosine with the history's single items: the evidence times how far the
-    history agrees with itself. Low where a user does not seem to care for the modality."""
+    history agrees with itself. Low where a user does not seem to care for the modality. Only of
+    blocks in which histories are pooled."""
 
     @property
-    def found_by(self) -> tuple[Modality, ...]:
-        """The spaces in which the item could be compared with the query, by name."""
+    def found_by(self) -> tuple[str, ...]:
+        """The blocks in which the item could be compared with the query, by name."""
         return tuple(sorted(self.evidence))

@@ -82,12 +82,12 @@ class Manifest:
 
 def _space(facts: dict[str, Any]) -> Space:
     space_id = facts.pop("space_id")
-    space = Space(**{**facts, "modality": Modality(facts["modality"])})
+    modality = None if facts["modality"] is None else Modality(facts["modality"])
+    space = Space(**{**facts, "modality": modality})
     if space.space_id != space_id:
         raise ValueError(f"the facts of space {space_id} hash to {space.space_id}")
     return space
 
 
 def _pooling(facts: dict[str, Any]) -> PoolingConfig:
-    weights = {Modality(name): weight for name, weight in facts["weights"].items()}
-    return PoolingConfig(**{**facts, "weights": weights})
+    return PoolingConfig(**facts)

@@ -1,16 +1,16 @@
 """A history in, one query vector for each modality out: the recent items' mean, newest heaviest.
 
-In each space the items of the history are summed, each event weighing half as much as one
-`half_life` events later, times its behavior's weight; the sum is normalized. In the graph space it
-is blended with the user's own vector, where LightGCN trained one.
+In each modality's block the items of the history are summed, each event weighing half as much as
+one `half_life` events later, times its behavior's weight; the sum is normalized. In the graph's
+block it is blended with the user's own vector (`retrieval.graph_users`), where there is one.
 
-`as_of` hides: an event counts only if it came strictly before it (or states no time), and a user's
-graph vector only if it was trained on nothing later.
+`as_of` hides: an event counts only if it came strictly before it (or states no time).
 
-Shape legend: H events of a history, M modalities, D dimensions.
+Shape legend: H events of a history, M blocks, D dimensions.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from embedders.items import Interaction, Modality
 from embedders.vectors import Embeddings
-from retrieval.base import QueryEncoder
+from retrieval.base import EncodedQuery, QueryEncoder
 from retrieval.candidates import Query
-from retrieval.concatenated import TINY, ItemVectors
+from retrieval.concatenated import BLOCKS, TINY, ItemVectors
+from retrieval.graph_users import GraphUsers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,9 @@ class PoolingConfig:
     """In events: an event weighs half as much as one that came so many events later."""
     behavior_weights: Mapping[str, float] = field(default_factory=dict)
     """A behavior that is left out weighs 1; one of weight 0 is not looked at."""
-    weights: Mapping[Modality, float] = field(default_factory=dict)
-    """How much each modality's cosine counts; a modality that is left out weighs 1."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """How much the cosine in each block counts, by modality or "sequence"; one that is left out
+    weighs 1."""
     graph_user_share: float = 0.5
     """The share of the user's own vector in the graph space; 0 is the history's items alone."""
 
@@ -51,14 +53,14 @@ class PoolingConfig:
             for key, weight in getattr(self, name).items():
                 if not 0 <= weight < float("inf"):
                     raise ValueError(f"{name}[{str(key)!r}] must be 0 or more, got {weight}")
-        for modality in self.weights:
-            if modality not in list(Modality):
-                known = ", ".join(Modality)
-                raise ValueError(f"weights: no modality {str(modality)!r}; choose among {known}")
+        for name in self.weights:
+            if name not in BLOCKS:
+                known = ", ".join(BLOCKS)
+                raise ValueError(f"weights: no block {str(name)!r}; choose among {known}")
 
 
 class PooledHistory(QueryEncoder):
-    """The decayed mean of what a user touched, in each space."""
+    """The decayed mean of what a user touched, in the block of each modality."""
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class PooledHistory(QueryEncoder):
         """Prepare for queries.
 
         Args:
-            item_vectors: What histories are looked up in.
+            item_vectors: What histories are looked up in; its other blocks are passed over.
             config: How a history becomes a query.
             user_vectors: The users' own graph vectors, in the items' graph space.
             as_of: The cut before which they were trained; None where there was no cut.
@@ -80,26 +82,35 @@ class PooledHistory(QueryEncoder):
             ValueError: the users' vectors are of another space than the items'.
         """
         self.weights = {
-            modality: float(config.weights.get(modality, 1.0))
-            for modality in item_vectors.modalities
+            str(name): float(config.weights.get(name, 1.0)) for name in item_vectors.modalities
         }
         self._items = item_vectors
         self._config = config
-        self._as_of = as_of
-        self._user_rows: dict[str, int] = {}
+        self._users = None
         if user_vectors is not None:
-            self._users_UD = item_vectors.place(user_vectors)
-            self._user_rows = {one: row for row, one in enumerate(user_vectors.item_ids)}
+            self._users = GraphUsers(item_vectors, user_vectors, as_of=as_of)
 
-    def agreement(self, query: Query) -> dict[Modality, float]:
+    def encode_many(self, queries: Sequence[Query]) -> list[EncodedQuery]:
+        return [self._encode(query) for query in queries]
+
+    def _encode(self, query: Query) -> EncodedQuery:
         pooled_D, weight_M = self._pool(query)
-        return {
-            modality: float(np.linalg.norm(pooled_D[columns]) / weight)
-            for (modality, columns), weight in zip(
-                self._items.columns_of.items(), weight_M.tolist(), strict=True
-            )
-            if weight > 0
-        }
+        vectors: dict[str, NDArray[np.float32]] = {}
+        agreement: dict[str, float] = {}
+        for name, weight in zip(self._items.names, weight_M.tolist(), strict=True):
+            is_asked = query.modalities is None or name in query.modalities
+            if name not in self.weights or not is_asked:
+                continue
+            block_D = pooled_D[self._items.columns_of[name]]
+            norm = math.sqrt(block_D @ block_D)
+            unit_D = (block_D / np.float32(norm)) if norm > TINY else None
+            if name == Modality.GRAPH:
+                unit_D = self._blended(unit_D, query)
+            if unit_D is not None:
+                vectors[name] = unit_D
+            if weight > 0:
+                agreement[name] = norm / weight
+        return EncodedQuery(vectors=vectors, agreement=agreement)
 
     def _pool(self, query: Query) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The weighted sum of the history's vectors, [D], and the weight behind each block, [M]."""
@@ -115,34 +126,17 @@ class PooledHistory(QueryEncoder):
         pooled_D = weights_H @ self._items.vectors_ND[rows]
         return pooled_D, weights_H @ self._items.is_present_NM[rows].astype(np.float32)
 
-    def encode(self, query: Query) -> dict[Modality, NDArray[np.float32]]:
-        pooled_D, _ = self._pool(query)
-        encoded = {}
-        for modality, columns in self._items.columns_of.items():
-            if query.modalities is not None and modality not in query.modalities:
-                continue
-            unit_D = _unit(pooled_D[columns])
-            if modality is Modality.GRAPH:
-                unit_D = self._blend(unit_D, query)
-            if unit_D is not None:
-                encoded[modality] = unit_D
-        return encoded
-
-    def _blend(
+    def _blended(
         self, pooled_D: NDArray[np.float32] | None, query: Query
     ) -> NDArray[np.float32] | None:
-        row = self._user_rows.get(query.user_id)
+        """The pooled history and the user's own vector, in the configured shares."""
         share = self._config.graph_user_share
-        if row is None or share == 0 or self._knows_the_future_of(query):
+        user_D = self._users.vector(query) if self._users is not None and share > 0 else None
+        if user_D is None:
             return pooled_D
-        user_D = self._users_UD[row]
         if pooled_D is None:
             return _unit(user_D)
         return _unit((1 - share) * pooled_D + share * user_D)
-
-    def _knows_the_future_of(self, query: Query) -> bool:
-        """Whether the users' vectors saw events that the query must not know of."""
-        return query.as_of is not None and (self._as_of is None or self._as_of > query.as_of)
 
 
 def visible_history(query: Query) -> tuple[Interaction, ...]:

@@ -1,12 +1,11 @@
 """Several ranked lists in, one list out, by the sum of reciprocal ranks (Cormack et al., 2009).
 
-For lists whose scores do not compare: a rank means the same in each of them. Where all spaces are
+For lists whose scores do not compare: a rank means the same in each of them. Where all blocks are
 searched at once, as in the concatenated space, the weighted sum of cosines is the better choice.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from embedders.items import Modality
 from retrieval.candidates import Candidate
 
 DAMPING = 60  # the paper's constant; larger ones flatten the lead of the first ranks
@@ -22,7 +21,7 @@ def fuse(lists: Iterable[Sequence[Candidate]], *, limit: int) -> list[Candidate]
     Returns:
         At most `limit` candidates, scored by the sum of 1 / (DAMPING + rank) over the lists that
         hold them; ties fall by item id. Evidence is united; where two lists show the same
-        modality, the larger cosine stays.
+        block, the larger cosine stays.
 
     Raises:
         ValueError: an item occurs twice in one list, or a limit below 1.
@@ -30,7 +29,7 @@ def fuse(lists: Iterable[Sequence[Candidate]], *, limit: int) -> list[Candidate]
     if limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     scores: dict[str, float] = {}
-    evidence: dict[str, dict[Modality, float]] = {}
+    evidence: dict[str, dict[str, float]] = {}
     for candidates in lists:
         item_ids = [candidate.item_id for candidate in candidates]
         if len(set(item_ids)) < len(item_ids):
@@ -46,6 +45,6 @@ def fuse(lists: Iterable[Sequence[Candidate]], *, limit: int) -> list[Candidate]
     ]
 
 
-def _unite(known: dict[Modality, float], more: Mapping[Modality, float]) -> None:
-    for modality, cosine in more.items():
-        known[modality] = max(cosine, known.get(modality, cosine))
+def _unite(known: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, cosine in more.items():
+        known[name] = max(cosine, known.get(name, cosine))

@@ -1,31 +1,45 @@
-"""A query in, candidates out, best first, each with its cosine in every space.
+"""A query in, candidates out, best first, each with its cosine in every block.
 
-score = sum over the modalities of weight * cosine, where both the query and the item are present.
+score = sum over the blocks of weight * cosine, where both the query and the item are present.
 The index proposes by that score; the proposed rows are then scored again one by one, so that equal
-input gives equal output whether queries come alone or in a batch. An item that lacks a modality
+input gives equal output whether queries come alone or in a batch. An item that lacks a block
 gets 0 for it, the cosine of the average item (`retrieval.concatenated` says why).
 
 Items new to the graph are found by their content at once. A query of which nothing is known gets
 the most popular items, scored by their share of the most popular one's count, without evidence.
 
-Shape legend: Q queries, K candidates, M modalities, D dimensions.
+Shape legend: Q queries, N items, K candidates, M blocks, D dimensions.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.items import Modality
-from retrieval.base import Index, QueryEncoder
+from retrieval.attributes import Attributes
+from retrieval.base import EncodedQuery, Index, QueryEncoder
 from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
+from retrieval.exact_ranks import RankedQuery, ranks
 from retrieval.order import MARGIN, check_limit
 from retrieval.pooled import visible_history
-
-Encoded = dict[Modality, NDArray[np.float32]]
+from retrieval.scoring import cosines_of, total, weighted
 
 QUERY_BLOCK = 64  # queries that are searched in one call of the index
+ENCODED_BLOCK = 1024  # queries that are encoded in one call: what bounds memory
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A query as the index is asked it."""
+
+    place: int
+    query: Query
+    encoded: EncodedQuery
+    weights: Mapping[str, float]
+    hidden: frozenset[str]
+    """Known items that the query must not be answered with, whatever its filter."""
 
 
 class Retriever:
@@ -38,6 +52,7 @@ class Retriever:
         query_encoder: QueryEncoder,
         *,
         popularity: Iterable[tuple[str, float]],
+        attributes: Attributes | None = None,
     ) -> None:
         """Join the parts.
 
@@ -47,6 +62,7 @@ class Retriever:
             query_encoder: Whose weights score.
             popularity: (item id, count), most popular first; items that are not among
                 `item_vectors` are passed over.
+            attributes: Of the items, for filters; without them, filters may name items only.
 
         Raises:
             ValueError: index and vectors differ in their dimensions.
@@ -59,6 +75,7 @@ class Retriever:
         self._index = index
         self._items = item_vectors
         self._encoder = query_encoder
+        self._attributes = attributes or Attributes(item_vectors.item_ids, {})
         counts = {one: count for one, count in popularity if one in item_vectors.row_of}
         most = max(counts.values(), default=1.0)
         shares = {item_id: counts.get(item_id, 0.0) / most for item_id in item_vectors.item_ids}
@@ -66,121 +83,220 @@ class Retriever:
         self._shares = shares
 
     @property
-    def weights(self) -> Mapping[Modality, float]:
-        """How much each modality's cosine counts in a candidate's score."""
+    def weights(self) -> Mapping[str, float]:
+        """How much the cosine in each block counts in a candidate's score."""
         return self._encoder.weights
 
     def retrieve(self, query: Query, *, limit: int) -> list[Candidate]:
         """At most `limit` candidates, best first, ties by item id.
 
         Raises:
-            ValueError: the query's history is None, or a limit below 1.
+            ValueError: the query's history is None, a limit below 1, a weight below 0 or of a
+                block that there is not, or a filter on an attribute that there is not.
         """
         return self.retrieve_many([query], limit=limit)[0]
 
     def retrieve_many(self, queries: Sequence[Query], *, limit: int) -> list[list[Candidate]]:
-        """`retrieve` for each query, by one search of the index.
+        """`retrieve` for each query, by few searches of the index.
 
         Raises:
-            ValueError: a query's history is None, or a limit below 1.
+            ValueError: as `retrieve`, of any query.
         """
-        check_limit(limit)
-        encoded = [self._encoder.encode(query) for query in queries]
-        hidden = [self._hidden(query) for query in queries]
         answers: list[list[Candidate]] = [[] for _ in queries]
-        for row, ids in enumerate(hidden):
-            if not encoded[row]:
-                answers[row] = self._popular(ids, limit)
-        searched = [row for row, one in enumerate(encoded) if one]
-        # Neighbors in a block hide about equally many items, so that few are fetched in vain.
-        searched.sort(key=lambda row: len(hidden[row]))
-        for start in range(0, len(searched), QUERY_BLOCK):
-            block = searched[start : start + QUERY_BLOCK]
-            queries_QD = np.stack([self._weighted(encoded[row]) for row in block])
-            num_rows = limit + MARGIN + len(hidden[block[-1]])
-            for row, pairs in zip(
-                block, self._index.search(queries_QD, limit=num_rows), strict=True
-            ):
-                item_ids = [item_id for item_id, _ in pairs if item_id not in hidden[row]]
-                candidates = self._candidates(
-                    queries[row], encoded[row], item_ids[: limit + MARGIN]
-                )
-                answers[row] = candidates[:limit]
+        for asked, proposed in self._proposals(queries, limit):
+            if asked.encoded.vectors:
+                answers[asked.place] = self._candidates(asked, proposed)[:limit]
+            else:
+                answers[asked.place] = self._unfounded(proposed)
+        return answers
+
+    def retrieve_ids(
+        self, queries: Sequence[Query], *, limit: int
+    ) -> list[tuple[list[str], list[float]]]:
+        """The item ids and scores of `retrieve_many`, bit by bit, without the evidence.
+
+        Some three times as fast, and small: for measuring retrieval alone, on many users.
+
+        Raises:
+            ValueError: as `retrieve`, of any query.
+        """
+        answers: list[tuple[list[str], list[float]]] = [([], []) for _ in queries]
+        for asked, proposed in self._proposals(queries, limit):
+            if asked.encoded.vectors:
+                rows_K, scores_K, _ = self._scored(asked, proposed)
+                best = [self._items.item_ids[row] for row in rows_K[:limit].tolist()]
+                answers[asked.place] = (best, scores_K[:limit].tolist())
+            else:
+                shares = [self._shares[item_id] for item_id in proposed]
+                answers[asked.place] = (proposed, shares)
         return answers
 
     def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
         """The known ones among `item_ids`, best first, ties by item id; none is hidden.
 
         Raises:
-            ValueError: the query's history is None, or an item is named twice.
+            ValueError: the query's history is None, an item is named twice, or a weight is below
+                0 or of a block that there is not.
         """
         if len(set(item_ids)) < len(item_ids):
             raise ValueError("an item is named twice")
-        encoded = self._encoder.encode(query)
+        asked = _Asked(0, query, self._encoder.encode(query), self._weights_of(query), frozenset())
         known = [item_id for item_id in item_ids if item_id in self._items.row_of]
-        if encoded:
-            return self._candidates(query, encoded, known)
-        by_share = sorted(known, key=lambda item_id: (-self._shares[item_id], item_id))
-        return self._unfounded([(item_id, self._shares[item_id]) for item_id in by_share])
+        if asked.encoded.vectors:
+            return self._candidates(asked, known)
+        return self._unfounded(sorted(known, key=lambda one: (-self._shares[one], one)))
 
-    def _hidden(self, query: Query) -> set[str]:
-        """Known items that the query must not be answered with."""
+    def exact_ranks(
+        self, queries: Sequence[Query], item_ids: Sequence[Collection[str]]
+    ) -> list[dict[str, int]]:
+        """Where items stand when the whole catalog is scored exactly, without any index.
+
+        That is the rank, from 1, that `retrieve` with a limit of the catalog's size over an exact
+        index would give them. Work and memory are bounded by blocks of queries.
+
+        Args:
+            queries: As `retrieve` takes them.
+            item_ids: For each query, the items asked for.
+
+        Returns:
+            For each query, the ranks of those items. One that is unknown, hidden, not allowed by
+            the filter, or without any vector (where something is known of the query) is absent.
+
+        Raises:
+            ValueError: as `retrieve`, or not one set of items for each query.
+        """
+        if len(item_ids) != len(queries):
+            raise ValueError(f"{len(queries)} queries came with {len(item_ids)} sets of items")
+        found: list[dict[str, int]] = [{} for _ in queries]
+        for start in range(0, len(queries), ENCODED_BLOCK):
+            block = [
+                RankedQuery(
+                    vectors=one.encoded.vectors,
+                    weights=one.weights,
+                    is_allowed_N=self._is_allowed(one),
+                    item_ids=frozenset(item_ids[one.place]),
+                )
+                for one in self._asked(queries, start)
+            ]
+            order = [item_id for item_id, _ in self._by_popularity]
+            found[start : start + len(block)] = ranks(block, self._items, by_popularity=order)
+        return found
+
+    def _asked(self, queries: Sequence[Query], start: int) -> list[_Asked]:
+        """One block of the queries, encoded."""
+        block = queries[start : start + ENCODED_BLOCK]
+        encoded = self._encoder.encode_many(block)
+        return [
+            _Asked(start + place, query, one, self._weights_of(query), self._hidden(query))
+            for place, (query, one) in enumerate(zip(block, encoded, strict=True))
+        ]
+
+    def _proposals(
+        self, queries: Sequence[Query], limit: int
+    ) -> Iterator[tuple[_Asked, list[str]]]:
+        """Each query with the items to choose its answer from, a few more than `limit`; where
+        nothing is known of a query, with the answer itself."""
+        check_limit(limit)
+        for start in range(0, len(queries), ENCODED_BLOCK):
+            asked = self._asked(queries, start)
+            for one in asked:
+                if not one.encoded.vectors:
+                    yield one, self._popular(one, limit)
+            known = [one for one in asked if one.encoded.vectors]
+            by_filter: dict[object, list[_Asked]] = {}
+            for one in known:
+                by_filter.setdefault(one.query.filters, []).append(one)
+            for group in by_filter.values():
+                # Neighbors in a block hide about equally many items: few are fetched in vain.
+                group.sort(key=lambda one: len(one.hidden))
+                for first in range(0, len(group), QUERY_BLOCK):
+                    yield from self._searched(group[first : first + QUERY_BLOCK], limit)
+
+    def _searched(self, block: Sequence[_Asked], limit: int) -> Iterator[tuple[_Asked, list[str]]]:
+        """Queries of one filter, in one search."""
+        queries_QD = np.stack(
+            [weighted(one.encoded.vectors, one.weights, self._items) for one in block]
+        )
+        num_rows = limit + MARGIN + len(block[-1].hidden)
+        found = self._index.search(queries_QD, limit=num_rows)
+        for one, pairs in zip(block, found, strict=True):
+            item_ids = [item_id for item_id, _ in pairs if item_id not in one.hidden]
+            yield one, item_ids[: limit + MARGIN]
+
+    def _weights_of(self, query: Query) -> Mapping[str, float]:
+        """The encoder's weights, with those that the query brings."""
+        if not query.weights:
+            return self._encoder.weights
+        for name, weight in query.weights.items():
+            if name not in self._encoder.weights:
+                known = ", ".join(sorted(self._encoder.weights))
+                raise ValueError(f"weights: no block {str(name)!r} to weigh; there are: {known}")
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"weights[{str(name)!r}] must be 0 or more, got {weight}")
+        return {**self._encoder.weights, **query.weights}
+
+    def _hidden(self, query: Query) -> frozenset[str]:
         hidden = set(query.exclude)
         if query.exclude_seen:
             hidden.update(event.item_id for event in visible_history(query))
-        return hidden & self._items.row_of.keys()
+        return frozenset(hidden & self._items.row_of.keys())
 
-    def _weighted(self, encoded: Encoded) -> NDArray[np.float32]:
-        """The query in the concatenated space; zeros where it is absent."""
-        query_D = np.zeros(self._items.dim, dtype=np.float32)
-        for modality, vector_D in encoded.items():
-            query_D[self._items.columns_of[modality]] = self._encoder.weights[modality] * vector_D
-        return query_D
+    def _is_allowed(self, asked: _Asked) -> NDArray[np.bool_]:
+        """Which items may be in the answer, [N]."""
+        allowed_N = np.ones(len(self._items), dtype=np.bool_)
+        if asked.query.filters is not None:
+            allowed_N &= self._attributes.allowed(asked.query.filters, self._items.item_ids)
+        allowed_N[[self._items.row_of[item_id] for item_id in asked.hidden]] = False
+        return allowed_N
 
-    def _candidates(
-        self, query: Query, encoded: Encoded, item_ids: Sequence[str]
-    ) -> list[Candidate]:
-        """Score these known items by themselves and put them in order."""
+    def _scored(
+        self, asked: _Asked, item_ids: Sequence[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+        """These known items' rows, best first, ties by item id; their scores and cosines."""
         rows_K = np.array([self._items.row_of[item_id] for item_id in item_ids], dtype=np.int64)
-        vectors_KD = self._items.vectors_ND[rows_K]
-        is_present_KM = self._items.is_present_NM[rows_K]
-        scores_K = np.zeros(len(rows_K))
-        cosines: dict[Modality, NDArray[np.float64]] = {}
-        for modality, query_D in encoded.items():
-            products_KD = vectors_KD[:, self._items.columns_of[modality]] * query_D
-            cosines[modality] = products_KD.sum(axis=1).astype(np.float64)
-            scores_K += self._encoder.weights[modality] * cosines[modality]
+        cosines = cosines_of(asked.encoded.vectors, self._items, rows_K)
+        scores_K = total(cosines, asked.weights, len(rows_K))
         order_K = np.lexsort((rows_K, -scores_K))  # rows are sorted by item id
-        columns = [
-            (modality, cosines[modality][order_K].tolist(), is_present_KM[order_K, place].tolist())
-            for place, modality in enumerate(self._items.modalities)
-            if modality in encoded
-        ]
-        agreement = self._encoder.agreement(query)
-        evidence = [
-            {one: values[place] for one, values, there in columns if there[place]}
-            for place in range(len(order_K))
-        ]
+        ordered = {name: cosines_K[order_K] for name, cosines_K in cosines.items()}
+        return rows_K[order_K], scores_K[order_K], ordered
+
+    def _candidates(self, asked: _Asked, item_ids: Sequence[str]) -> list[Candidate]:
+        """Score these known items by themselves and put them in order."""
+        rows_K, scores_K, cosines = self._scored(asked, item_ids)
+        evidence: list[dict[str, float]] = [{} for _ in rows_K]
+        for name, cosines_K in cosines.items():
+            is_there_K = self._items.is_present(name)[rows_K].tolist()
+            for shown, cosine, is_there in zip(
+                evidence, cosines_K.tolist(), is_there_K, strict=True
+            ):
+                if is_there:
+                    shown[name] = cosine
+        agreement = asked.encoded.agreement
         return [
             Candidate(
                 item_id=self._items.item_ids[row],
                 score=score,
-                rank=place + 1,
-                evidence=evidence[place],
-                support={one: x * agreement.get(one, 0.0) for one, x in evidence[place].items()},
+                rank=rank,
+                evidence=shown,
+                support={one: x * agreement[one] for one, x in shown.items() if one in agreement},
             )
-            for place, (row, score) in enumerate(
-                zip(rows_K[order_K].tolist(), scores_K[order_K].tolist(), strict=True)
+            for rank, (row, score, shown) in enumerate(
+                zip(rows_K.tolist(), scores_K.tolist(), evidence, strict=True), start=1
             )
         ]
 
-    def _popular(self, hidden: set[str], limit: int) -> list[Candidate]:
-        wanted = self._by_popularity[: limit + len(hidden)]
-        return self._unfounded([pair for pair in wanted if pair[0] not in hidden][:limit])
+    def _popular(self, asked: _Asked, limit: int) -> list[str]:
+        """The most popular items that may be in the answer."""
+        if asked.query.filters is None:
+            wanted = self._by_popularity[: limit + len(asked.hidden)]
+            return [one for one, _ in wanted if one not in asked.hidden][:limit]
+        allowed_N = self._is_allowed(asked).tolist()
+        row_of = self._items.row_of
+        return [one for one, _ in self._by_popularity if allowed_N[row_of[one]]][:limit]
 
-    def _unfounded(self, pairs: Sequence[tuple[str, float]]) -> list[Candidate]:
+    def _unfounded(self, item_ids: Sequence[str]) -> list[Candidate]:
         """Candidates for whom nothing but popularity speaks."""
         return [
-            Candidate(item_id=item_id, score=share, rank=rank)
-            for rank, (item_id, share) in enumerate(pairs, start=1)
+            Candidate(item_id=item_id, score=self._shares[item_id], rank=rank)
+            for rank, item_id in enumerate(item_ids, start=1)
         ]

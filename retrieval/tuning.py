@@ -1,7 +1,7 @@
 """Queries and what was chosen after them in, the pooling that finds more of it out.
 
-Which modality tells most of what people choose next differs from catalog to catalog. So the
-modalities' weights, the share of the user's own graph vector and the half-life are fitted on
+Which block tells most of what people choose next differs from catalog to catalog. So the
+blocks' weights, the share of the user's own graph vector and the half-life are fitted on
 moments of the past, by a search along one of them at a time over a few coarse steps: a finer
 search would fit the accidents of some hundred moments.
 
@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 
 from embedders.items import Modality
 from embedders.vectors import Embeddings
+from retrieval.base import QueryEncoder
 from retrieval.candidates import Query
-from retrieval.concatenated import ItemVectors
+from retrieval.composed import QueryVectors, query_encoder
+from retrieval.concatenated import SEQUENCE, ItemVectors
 from retrieval.order import check_limit
-from retrieval.pooled import PooledHistory, PoolingConfig, visible_history
+from retrieval.pooled import PoolingConfig, visible_history
 
-Cosines = Mapping[Modality, NDArray[np.float32]]
+Cosines = Mapping[str, NDArray[np.float32]]
 
 WEIGHTS = (0.1, 0.3, 1.0, 3.0)  # of the strongest other modality; 0 is tried apart
 USER_SHARES = (0.0, 0.25, 0.5, 0.75)
@@ -77,50 +79,54 @@ def fit_weights(
     pooling: PoolingConfig,
     depth: int = 100,
     seed: int = 0,
+    sequence: QueryVectors | None = None,
 ) -> PoolingConfig:
     """Fit `weights`, `graph_user_share` and `half_life`, starting from `pooling`.
 
     The moments must lie before the cut that is measured later, and after the one up to which the
-    graph was trained: a graph that saw their choices would seem to know everything.
+    graph and the network over histories were trained: whatever saw their choices would seem to
+    know everything.
 
     Args:
         queries: The moments, each with its history. At most 1000 are drawn.
         chosen: What was chosen after each; moments without a choice are left out.
         item_vectors: What is searched.
         user_vectors: The users' own graph vectors, if any.
-        as_of: The cut before which the graph was trained; None where there is no cut.
+        as_of: The cut before which they were trained; None where there is no cut.
         pooling: Where the search starts; what is not fitted stays.
         depth: How many candidates are retrieved.
         seed: Of the draw.
+        sequence: The trained network, where there is a block of it.
 
     Returns:
         `pooling` itself where nothing helps, or where fewer than 10 moments tell anything. Else
-        weights for all modalities, if any changed, the strongest as large as it was. Equal input
+        weights for all blocks, if any changed, the strongest as large as it was. Equal input
         gives equal output.
 
     Raises:
         ValueError: not one set of choices for each query, a history that is None, a depth below
-            1, or a graph that was trained on events after a query's `as_of`.
+            1, or training on events after a query's `as_of`.
     """
     check_limit(depth)
     if len(queries) != len(chosen):
         raise ValueError(f"{len(queries)} queries came with {len(chosen)} sets of choices")
     _check_time(queries, item_vectors, as_of)
     fitting = _Fitting(
-        _drawn(queries, chosen, len(item_vectors) * len(item_vectors.modalities), seed),
+        _drawn(queries, chosen, len(item_vectors) * len(item_vectors.names), seed),
         item_vectors=item_vectors,
         user_vectors=user_vectors,
         as_of=as_of,
         pooling=pooling,
         depth=depth,
+        sequence=sequence,
     )
     if fitting.num_moments < FEWEST:
         return pooling
     best = fitting.measured(pooling)
     for _ in range(PASSES):
         before = best
-        for modality in item_vectors.modalities:
-            best = _reweighted(fitting, best, modality)
+        for name in item_vectors.names:
+            best = _reweighted(fitting, best, name)
         if user_vectors is not None:
             best = _best(
                 fitting, best, [replace(best.pooling, graph_user_share=x) for x in USER_SHARES]
@@ -143,15 +149,19 @@ class _Fitting:
         as_of: datetime | None,
         pooling: PoolingConfig,
         depth: int,
+        sequence: QueryVectors | None = None,
     ) -> None:
-        self.modalities = item_vectors.modalities
+        self.names = item_vectors.names
         self._items, self._users, self._as_of = item_vectors, user_vectors, as_of
+        self._sequence = sequence
         self._depth = depth
         self._rows_N = np.flatnonzero(item_vectors.is_present_NM.any(axis=1))
         column_of = {item_vectors.item_ids[row]: i for i, row in enumerate(self._rows_N.tolist())}
-        encoder = self._encoder(pooling)
+        encoded = self._encoder(pooling).encode_many([query for query, _ in pairs])
         self._moments = [
-            _moment(query, items, column_of) for query, items in pairs if encoder.encode(query)
+            _moment(query, items, column_of)
+            for (query, items), known in zip(pairs, encoded, strict=True)
+            if known.vectors
         ]
 
     @property
@@ -167,8 +177,7 @@ class _Fitting:
         for start in range(0, len(self._moments), BLOCK):
             rows = slice(start, start + BLOCK)
             scores_QN = sum(
-                np.float32(weights[modality]) * cosines_QN[rows]
-                for modality, cosines_QN in cosines.items()
+                np.float32(weights[name]) * cosines_QN[rows] for name, cosines_QN in cosines.items()
             )
             assert isinstance(scores_QN, np.ndarray)
             for place, ranks, moment in self._ranks(scores_QN, start):
@@ -184,56 +193,62 @@ class _Fitting:
         moments = self._moments[start : start + len(scores_QN)]
         for scores_N, moment in zip(scores_QN, moments, strict=True):
             scores_N[moment.hidden] = -np.inf
-        sorted_QN = np.sort(scores_QN, axis=1)
         for place, moment in enumerate(moments):
-            scores = scores_QN[place, moment.chosen]
-            num_up_to = np.searchsorted(sorted_QN[place], scores, side="right")
-            num_below = np.searchsorted(sorted_QN[place], scores, side="left")
-            num_above, num_equal = scores_QN.shape[1] - num_up_to, num_up_to - num_below
-            yield start + place, num_above + (num_equal + 1) / 2, moment
+            scores_N = scores_QN[place]
+            chosen_C1 = scores_N[moment.chosen][:, None]
+            num_above_C = (scores_N > chosen_C1).sum(axis=1)
+            num_equal_C = (scores_N == chosen_C1).sum(axis=1)
+            yield start + place, num_above_C + (num_equal_C + 1) / 2, moment
 
     def _cosines(self, pooling: PoolingConfig, near: _Measured | None) -> Cosines:
-        """Of each moment's query with every item, for each modality; 0 where either is absent."""
-        stale = set(self.modalities)
+        """Of each moment's query with every item, for each block; 0 where either is absent."""
+        stale = set(self.names)
         if near is not None and near.pooling.half_life == pooling.half_life:
             is_same = near.pooling.graph_user_share == pooling.graph_user_share
-            stale = set() if is_same else stale & {Modality.GRAPH}
+            stale = set() if is_same else stale & {str(Modality.GRAPH)}
         known = {} if near is None else near.cosines
         if not stale:
             return known
-        encoder = self._encoder(pooling)
-        encoded = [encoder.encode(moment.query) for moment in self._moments]
+        if known:  # the network over histories pools nothing, so that nothing of it is stale
+            stale -= {SEQUENCE}
+        names = frozenset(stale)
+        asked = [replace(moment.query, modalities=names) for moment in self._moments]
+        encoded = self._encoder(pooling).encode_many(asked)
         cosines = {}
-        for modality in self.modalities:
-            if modality not in stale:
-                cosines[modality] = known[modality]
+        for name in self.names:
+            if name not in stale:
+                cosines[name] = known[name]
                 continue
-            absent_D = np.zeros(self._items.space(modality).dim, dtype=np.float32)
-            queries_QD = np.stack([one.get(modality, absent_D) for one in encoded])
-            cosines[modality] = queries_QD @ self._items.block(modality)[self._rows_N].T
+            absent_D = np.zeros(self._items.space(name).dim, dtype=np.float32)
+            queries_QD = np.stack([one.vectors.get(name, absent_D) for one in encoded])
+            cosines[name] = queries_QD @ self._items.block(name)[self._rows_N].T
         return cosines
 
-    def _encoder(self, pooling: PoolingConfig) -> PooledHistory:
-        return PooledHistory(
-            self._items, config=pooling, user_vectors=self._users, as_of=self._as_of
+    def _encoder(self, pooling: PoolingConfig) -> QueryEncoder:
+        return query_encoder(
+            self._items,
+            pooling=pooling,
+            user_vectors=self._users,
+            as_of=self._as_of,
+            sequence=self._sequence,
         )
 
 
-def _reweighted(fitting: _Fitting, best: _Measured, modality: Modality) -> _Measured:
-    """The best weight of one modality while the others stay as they are."""
-    weights = {one: float(best.pooling.weights.get(one, 1.0)) for one in fitting.modalities}
-    strongest = max((weights[one] for one in weights if one is not modality), default=0.0)
+def _reweighted(fitting: _Fitting, best: _Measured, name: str) -> _Measured:
+    """The best weight of one block while the others stay as they are."""
+    weights = {one: float(best.pooling.weights.get(one, 1.0)) for one in fitting.names}
+    strongest = max((weights[one] for one in weights if one != name), default=0.0)
     if strongest == 0:  # it is the only one that counts, so its weight says nothing
         return best
 
     def weighing(step: float) -> PoolingConfig:
-        changed = weights | {modality: step * strongest}
+        changed = weights | {name: step * strongest}
         scale = max(weights.values()) / max(changed.values())
         return replace(
             best.pooling, weights={one: round(scale * x, 6) for one, x in changed.items()}
         )
 
-    steps = [step for step in WEIGHTS if step * strongest != weights[modality]]
+    steps = [step for step in WEIGHTS if step * strongest != weights[name]]
     best = _best(fitting, best, [weighing(step) for step in steps])
     without = fitting.measured(weighing(0.0), best)
     rivals = (best, fitting.measured(weighing(WEIGHTS[0]), best))
@@ -295,12 +310,13 @@ def _drawn(
 def _check_time(
     queries: Sequence[Query], item_vectors: ItemVectors, as_of: datetime | None
 ) -> None:
-    """Refuse a graph that may have seen what is to be found."""
-    if Modality.GRAPH not in item_vectors.modalities:
+    """Refuse training that may have seen what is to be found."""
+    trained = [name for name in (Modality.GRAPH, SEQUENCE) if name in item_vectors.names]
+    if not trained:
         return
     moments = [query.as_of for query in queries if query.as_of is not None]
     if moments and (as_of is None or min(moments) < as_of):
         raise ValueError(
-            f"the graph was trained on events before {as_of or 'any time'}, but a moment to fit on "
-            f"is at {min(moments)}: train a graph for fitting on events before the earliest moment"
+            f"{' and '.join(trained)} vectors were trained on events before {as_of or 'any time'}, "
+            f"but a moment to fit on is at {min(moments)}: train on events before the earliest one"
         )

@@ -208,7 +208,7 @@ def test_what_was_left_out_stays_out_whatever_is_asked(online: LoadedGeneration)
 
 
 def test_a_modality_that_is_not_there_cannot_be_left_out(online: LoadedGeneration) -> None:
-    with pytest.raises(ValueError, match="no space of modality image"):
+    with pytest.raises(ValueError, match="no block 'image'"):
         online.without(Modality.IMAGE)
 
 
