@@ -93,9 +93,15 @@ def test_nothing_at_or_after_the_cut_is_used() -> None:
 
 def test_no_moment_lies_before_the_start_and_older_events_are_history() -> None:
     events = views("ann", "abcdefghijkl")
-    assert found(events, start=6) == [moment("ann", 10, "kl")]
+    assert found(events, start=6) == [moment("ann", 6, "ghijkl"), moment("ann", 11, "l")]
     assert found(events, start=10) == [moment("ann", 10, "kl")]
-    assert found(events, start=11) == []
+    assert found(events, start=12) == []
+
+
+def test_one_event_since_the_start_makes_a_moment() -> None:
+    for letters in ("abcdef", "abcdefg", "abcdefgh", "abcdefghi"):
+        last = len(letters) - 1
+        assert found(views("ann", letters), start=last) == [moment("ann", last, letters[-1])]
 
 
 def test_events_of_the_very_same_moment_are_hidden_together() -> None:
