@@ -1,11 +1,14 @@
-"""Metrics worked out by hand, and congruence with ranx."""
+"""Metrics worked out by hand, and congruence with ranx and ir-measures."""
 
 import math
 import warnings
 from datetime import UTC, datetime
 
+import ir_measures
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from evaluation.judgements import Judgement
 from evaluation.metrics import (
@@ -18,6 +21,7 @@ from evaluation.metrics import (
     precision,
     recall,
 )
+from evaluation.trec import falling
 
 RANKED = ["a", "b", "c", "d", "e"]
 AS_OF = datetime(2024, 1, 1, tzinfo=UTC)
@@ -69,35 +73,106 @@ def ranx():
     return ranx
 
 
-@pytest.mark.parametrize("k", [1, 5, 10, 20])
-def test_every_metric_agrees_with_ranx(ranx, k):
-    rng = np.random.default_rng(3)
-    rankings, judgements = [], []
-    for user in range(60):
-        ranked = [f"i{n}" for n in rng.permutation(40)[: rng.integers(1, 30)]]
-        relevant = {f"i{n}" for n in rng.permutation(40)[: rng.integers(1, 12)]}
-        rankings.append(ranked)
+KS = (1, 3, 10, 30)
+THEIRS = {
+    "ndcg": ("ndcg", ir_measures.nDCG),
+    "hr": ("hit_rate", ir_measures.Success),
+    "recall": ("recall", ir_measures.R),
+    "mrr": ("mrr", ir_measures.RR),
+    "precision": ("precision", ir_measures.P),
+    "map": ("map", ir_measures.AP),
+}
+
+
+def tied_world(seed, *, num_users=25, num_items=40):
+    """Users with few distinct scores, hence many ties: user -> item -> score, and what is right."""
+    rng = np.random.default_rng(seed)
+    items = [f"i{n:02d}" for n in range(num_items)]
+    scored, judgements = {}, []
+    for number in range(num_users):
+        listed = rng.permutation(num_items)[: rng.integers(1, num_items)]
+        levels = rng.integers(0, rng.integers(1, 9), size=len(listed))
+        chosen = rng.permutation(num_items)[: rng.integers(1, 12)]
+        user_id = f"u{number:02d}"
+        scored[user_id] = {items[n]: float(x) for n, x in zip(listed, levels, strict=True)}
         judgements.append(
-            Judgement(user_id=f"u{user:02d}", as_of=AS_OF, item_ids=frozenset(relevant))
+            Judgement(user_id=user_id, as_of=AS_OF, item_ids=frozenset(items[n] for n in chosen))
         )
+    return scored, judgements
+
+
+def with_ties_by_id(scored):
+    """Our order, and scores that hold it in every tool."""
+    ranked = {
+        user: sorted(of_user, key=lambda item: (-of_user[item], item))
+        for user, of_user in scored.items()
+    }
+    told_apart = {
+        user: dict(zip(items, falling([scored[user][i] for i in items], len(items)), strict=True))
+        for user, items in ranked.items()
+    }
+    return ranked, told_apart
+
+
+def of_ir_measures(judgements, scored):
+    """`<metric>@<k>` -> values in the order of the judgements, by trec_eval's own code."""
+    measures = {m @ k: f"{name}@{k}" for name, (_, m) in THEIRS.items() for k in KS}
+    qrels = {one.user_id: dict.fromkeys(one.item_ids, 1) for one in judgements}
+    found = {name: {} for name in measures.values()}
+    for one in ir_measures.iter_calc(measures, qrels, scored):
+        found[measures[one.measure]][one.query_id] = one.value
+    return {name: [of_user[one.user_id] for one in judgements] for name, of_user in found.items()}
+
+
+def assert_equal_values(ranked, judgements, expected, *, names=METRICS):
+    rankings = [ranked[one.user_id] for one in judgements]
+    for name in names:
+        for k in KS:
+            np.testing.assert_allclose(
+                per_user(rankings, judgements, METRICS[name], k),
+                expected[f"{name}@{k}"],
+                rtol=0,
+                atol=1e-9,
+                err_msg=f"{name}@{k}",
+            )
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_metric_agrees_with_ranx(ranx, seed):
+    """Ties: ranx sorts by numpy, so equal scores fall as they happen to; ours are told apart."""
+    scored, judgements = tied_world(seed)
+    ranked, told_apart = with_ties_by_id(scored)
     qrels = ranx.Qrels({one.user_id: dict.fromkeys(one.item_ids, 1) for one in judgements})
-    run = ranx.Run(
-        {
-            one.user_id: {item: float(-rank) for rank, item in enumerate(ranked)}
-            for one, ranked in zip(judgements, rankings, strict=True)
-        }
-    )
-    theirs = {
-        "ndcg": "ndcg", "hr": "hit_rate", "recall": "recall",
-        "mrr": "mrr", "precision": "precision", "map": "map",
-    }  # fmt: skip
-    for name, metric in METRICS.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            expected = ranx.evaluate(qrels, run, f"{theirs[name]}@{k}", return_mean=False)
-        np.testing.assert_allclose(
-            per_user(rankings, judgements, metric, k), expected, atol=1e-9, err_msg=name
-        )
+    names = {f"{theirs}@{k}": f"{name}@{k}" for name, (theirs, _) in THEIRS.items() for k in KS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = ranx.evaluate(qrels, ranx.Run(told_apart), list(names), return_mean=False)
+    assert_equal_values(ranked, judgements, {names[name]: found[name] for name in names})
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_every_metric_agrees_with_ir_measures(seed):
+    scored, judgements = tied_world(seed)
+    ranked, told_apart = with_ties_by_id(scored)
+    assert_equal_values(ranked, judgements, of_ir_measures(judgements, told_apart))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_trec_eval_lets_ties_fall_by_id_from_the_largest_down(seed):
+    """With its rule in the place of ours, tied scores give equal values as well. Not so `mrr`:
+    ir-measures takes it from a script in which ties fall by id from the smallest up, as ours."""
+    scored, judgements = tied_world(seed)
+    by_ours, _ = with_ties_by_id(scored)
+    by_theirs = {
+        user: sorted(sorted(of_user, reverse=True), key=lambda item: -of_user[item])
+        for user, of_user in scored.items()
+    }
+    expected = of_ir_measures(judgements, scored)
+    assert_equal_values(by_ours, judgements, expected, names=["mrr"])
+    assert_equal_values(by_theirs, judgements, expected, names=METRICS.keys() - {"mrr"})
 
 
 def test_rankings_and_judgements_are_aligned_or_refused():
