@@ -12,7 +12,6 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from embedders.item_text import item_text
-from embedders.items import Modality
 from evaluation.judgements import Judgement
 from evaluation.split import sample, split
 from feature_repo.atomic import replace_text
@@ -124,8 +123,7 @@ def training_key(workspace: Workspace) -> str:
 def read_pooling(path: Path) -> PoolingConfig:
     """What `train` tuned and wrote."""
     facts = json.loads(path.read_text("utf-8"))["pooling"]
-    weights = {Modality(name): weight for name, weight in facts["weights"].items()}
-    return PoolingConfig(**facts | {"weights": weights})
+    return PoolingConfig(**facts)
 
 
 def _inputs(workspace: Workspace) -> str:
@@ -211,7 +209,10 @@ def _llm(workspace: Workspace, watch: Watch) -> str:
 
 
 def _texts(workspace: Workspace) -> Iterator[str]:
-    return filter(None, map(item_text, workspace.catalog.items()))
+    """What is written about the items that were there before the cut."""
+    known = workspace.known_items
+    items = (item for item in workspace.catalog.items() if item.item_id in known)
+    return filter(None, map(item_text, items))
 
 
 def _choices(behaviors: tuple[str, ...] | None) -> frozenset[str] | None:

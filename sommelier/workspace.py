@@ -73,6 +73,16 @@ class Workspace:
         ids: list[str] = self.catalog.good_items["item_id"].to_pylist()
         return ids
 
+    @cached_property
+    def known_items(self) -> frozenset[str]:
+        """The items that were there before the cut, and those that do not say since when."""
+        cut = self.timeline.cut
+        return frozenset(
+            item.item_id
+            for item in self.catalog.items()
+            if item.created_at is None or item.created_at < cut
+        )
+
     def spaces(self) -> tuple[Space, ...]:
         """The spaces of the last embedding, by modality.
 
@@ -88,7 +98,9 @@ class Workspace:
     def item_vectors(self) -> ItemVectors:
         """All items' vectors side by side, as the store holds them now."""
         return concatenate(
-            (self.store.read(space) for space in self.spaces()), item_ids=self.item_ids
+            (self.store.read(space) for space in self.spaces()),
+            item_ids=self.item_ids,
+            fitted_on=self.known_items,
         )
 
     @cached_property

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from embedders.items import Modality
-from embedders.vectors import Embeddings, Space
-from retrieval.concatenated import concatenate
-from tests.retrieval.small_world import EDGES, GRAPH, TEXT, TEXTS, items
+from embedders.vectors import Embeddings, Space, normalize
+from retrieval.concatenated import SEQUENCE, concatenate
+from tests.retrieval.small_world import EDGES, GRAPH, IDS, TEXT, TEXTS, items
 
 
 def test_rows_are_sorted_by_item_and_blocks_by_modality() -> None:
@@ -65,6 +65,53 @@ def test_vectors_placed_later_lie_where_the_items_lie() -> None:
     other = dataclasses.replace(TEXT, revision="2")
     with pytest.raises(ValueError, match=r"text_words_.* do not meet"):
         item_vectors.place(dataclasses.replace(TEXTS, space=other))
+
+
+def test_the_mean_is_that_of_the_items_fitted_on_whatever_else_there_is() -> None:
+    known = TEXTS.item_ids[:8]
+    fitted = concatenate([TEXTS], fitted_on=frozenset(known))
+    moved = dataclasses.replace(
+        TEXTS, vectors_ND=np.concatenate([TEXTS.vectors_ND[:8], TEXTS.vectors_ND[8:][::-1]])
+    )
+    again = concatenate([moved], fitted_on=frozenset(known))
+    np.testing.assert_array_equal(fitted.centers_D, again.centers_D)
+    rows = [fitted.row_of[one] for one in known]
+    np.testing.assert_array_equal(fitted.vectors_ND[rows], again.vectors_ND[rows])
+    assert (concatenate([TEXTS]).centers_D != fitted.centers_D).any()
+    assert not concatenate([TEXTS], fitted_on=frozenset()).centers_D.any()
+
+
+def test_a_block_of_a_network_is_joined_by_its_name_and_uncentered() -> None:
+    item_vectors = items()
+    space = Space(modality=None, encoder=SEQUENCE, revision="1", dim=3)
+    vectors = normalize(np.random.default_rng(0).normal(size=(12, 3)))
+    joined = item_vectors.joined(Embeddings(space=space, item_ids=IDS, vectors_ND=vectors))
+    assert joined.names == ("graph", "sequence", "text")
+    assert joined.modalities == (Modality.GRAPH, Modality.TEXT)
+    rows = [joined.row_of[item_id] for item_id in IDS]
+    np.testing.assert_allclose(joined.block(SEQUENCE)[rows], vectors, atol=1e-6)
+    assert int(joined.is_present(SEQUENCE).sum()) == len(IDS)
+    for name in item_vectors.names:
+        np.testing.assert_array_equal(joined.block(name), item_vectors.block(name))
+    content = joined.content
+    np.testing.assert_array_equal(content.vectors_ND, item_vectors.vectors_ND)
+    other = dataclasses.replace(space, dim=2, revision="2")
+    again = joined.joined(
+        Embeddings(space=other, item_ids=IDS[:1], vectors_ND=vectors[:1, :2] * 0 + 0.5**0.5)
+    )
+    assert again.space(SEQUENCE) == other
+    assert again.dim == joined.dim - 1
+
+
+def test_only_some_blocks_are_kept_and_unknown_ones_are_refused() -> None:
+    item_vectors = items()
+    text = item_vectors.only(["text"])
+    assert text.names == ("text",)
+    np.testing.assert_array_equal(text.vectors_ND, item_vectors.block("text"))
+    with pytest.raises(ValueError, match="no block 'audio'"):
+        item_vectors.only(["audio"])
+    with pytest.raises(ValueError, match="no block is left"):
+        item_vectors.only([])
 
 
 def test_an_item_that_is_the_mean_itself_counts_as_absent() -> None:

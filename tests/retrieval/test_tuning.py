@@ -248,9 +248,7 @@ def test_a_graph_that_saw_what_is_to_be_found_is_refused() -> None:
     options: dict[str, Any] = {"user_vectors": None, "pooling": EQUAL, "depth": DEPTH}
     graph = world(graph=0.7)
     for as_of in (None, CUT + timedelta(seconds=1)):
-        with pytest.raises(
-            ValueError, match="graph vectors were trained on .* train on events before"
-        ):
+        with pytest.raises(ValueError, match="graph vectors were trained on events before"):
             fit_weights(timed, chosen, item_vectors=graph, as_of=as_of, **options)
     assert fit_weights(timed, chosen, item_vectors=graph, as_of=CUT, **options)
     assert fit_weights(timed, chosen, item_vectors=world(text=0.7), as_of=None, **options)
