@@ -1,5 +1,6 @@
 """The commands that measure, for the one command line."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from sommelier.options import FILE, Debug, Overrides, SettingsPath, work
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the command line, in the order of its help."""
     app.command()(evaluate)
+    app.command()(audit)
 
 
 def evaluate(
@@ -28,3 +30,23 @@ def evaluate(
         found = run(workspace, watch=watch, has_ablations=ablations, is_forced=force)
         watch.show(found.summary)
         watch.say(found.headline)
+
+
+def audit(
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    users: Annotated[int, typer.Option("--users", min=1, help="How many are asked.")] = 50,
+    seed: Annotated[int, typer.Option("--seed", help="Of the other future.")] = 0,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="FOLDER", help="Keep both routes here.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Prove that nothing from after the cut is learned from: train twice, with another future."""
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.audit import audit as run
+
+        found = run(workspace, watch=watch, num_users=users, seed=seed, folder=keep)
+        watch.show(found.summary)
+        if not found.is_clean:
+            raise typer.Exit(1)
