@@ -22,6 +22,8 @@ class History:
     popularity: tuple[str, ...]
     """Items with at least one event, by falling number of distinct users, ties by item id.
     An item that is not in here is cold."""
+    num_fans: dict[str, int]
+    """Item -> distinct users, in the order of `popularity`."""
     seen: dict[str, frozenset[str]]
     """For each user asked for: every item met in any way."""
     num_interactions: int
@@ -47,8 +49,10 @@ def history(
     if user_ids is not None:
         wanted = pa.array(sorted(user_ids), pa.string())
         met = met.filter(pc.is_in(met["user_id"], value_set=wanted))
+    popularity = tuple(fans["item_id"].to_pylist())
     return History(
-        popularity=tuple(fans["item_id"].to_pylist()),
+        popularity=popularity,
+        num_fans=dict(zip(popularity, fans["user_id_count"].to_pylist(), strict=True)),
         seen=_by_user(met),
         num_interactions=before.num_rows,
         num_users=num_users,

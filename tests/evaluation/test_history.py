@@ -38,6 +38,7 @@ EVENTS = events(
 
 def test_popularity_counts_users_not_events_and_ties_fall_by_item_id():
     assert history(EVENTS, cut=CUT).popularity == ("b", "a", "fan favorite")
+    assert history(EVENTS, cut=CUT).num_fans == {"b": 2, "a": 1, "fan favorite": 1}
 
 
 def test_nothing_from_the_cut_on_is_known():
@@ -52,6 +53,7 @@ def test_seen_items_are_given_for_the_users_asked_for_while_popularity_is_everyb
     found = history(EVENTS, cut=CUT, user_ids=["u2", "u3"])
     assert set(found.seen) == {"u2"}
     assert found.popularity == ("b", "a", "fan favorite")
+    assert history(EVENTS, cut=CUT).num_fans == {"b": 2, "a": 1, "fan favorite": 1}
 
 
 def judged(user_id, days):
