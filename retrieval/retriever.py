@@ -23,6 +23,7 @@ from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
 from retrieval.exact_ranks import RankedQuery, ranks
 from retrieval.order import MARGIN, check_limit
+from retrieval.planner import Searcher
 from retrieval.pooled import visible_history
 from retrieval.scoring import cosines_of, total, weighted
 
@@ -72,7 +73,7 @@ class Retriever:
                 f"the index has {index.dim} dimensions and the item vectors {item_vectors.dim}: "
                 f"build both from the same spaces"
             )
-        self._index = index
+        self._searcher = Searcher(index, item_vectors, attributes)
         self._items = item_vectors
         self._encoder = query_encoder
         self._attributes = attributes or Attributes(item_vectors.item_ids, {})
@@ -115,7 +116,7 @@ class Retriever:
     ) -> list[tuple[list[str], list[float]]]:
         """The item ids and scores of `retrieve_many`, bit by bit, without the evidence.
 
-        Some three times as fast, and small: for measuring retrieval alone, on many users.
+        About half the work and little memory: for measuring retrieval alone, on many users.
 
         Raises:
             ValueError: as `retrieve`, of any query.
@@ -218,7 +219,8 @@ class Retriever:
             [weighted(one.encoded.vectors, one.weights, self._items) for one in block]
         )
         num_rows = limit + MARGIN + len(block[-1].hidden)
-        found = self._index.search(queries_QD, limit=num_rows)
+        filter = block[0].query.filters
+        found = self._searcher.search(queries_QD, limit=num_rows, filter=filter)
         for one, pairs in zip(block, found, strict=True):
             item_ids = [item_id for item_id, _ in pairs if item_id not in one.hidden]
             yield one, item_ids[: limit + MARGIN]

@@ -9,13 +9,15 @@ import pytest
 
 from embedders.items import Interaction, Modality
 from embedders.vectors import Embeddings, Space, normalize
+from retrieval.attributes import Attributes, Column
 from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import concatenate
 from retrieval.exact import ExactIndex
+from retrieval.filters import Filter
 from retrieval.pooled import PooledHistory, PoolingConfig
 from retrieval.registry import KINDS, create
 from retrieval.retriever import QUERY_BLOCK, Retriever
-from tests.retrieval.small_world import IDS, history, items, retriever
+from tests.retrieval.small_world import IDS, POPULARITY, history, items, retriever
 
 
 def ids(candidates: list[Candidate]) -> list[str]:
@@ -133,6 +135,87 @@ def test_parts_of_different_spaces_are_refused() -> None:
         Retriever(ExactIndex(dim=3), items(), encoder, popularity=[])
 
 
+def test_weights_of_one_query_replace_those_of_the_encoder() -> None:
+    query = Query(history=history("sweet-0"), weights={"text": 3.0})
+    found = retriever(PoolingConfig(weights={"graph": 0.5})).retrieve(query, limit=20)
+    for one in found:
+        total = 3 * one.evidence.get("text", 0) + 0.5 * one.evidence.get("graph", 0)
+        assert one.score == pytest.approx(total, abs=1e-6)
+    alone = dataclasses.replace(query, weights={"text": 1.0, "graph": 0.0})
+    only_text = dataclasses.replace(query, weights=None, modalities=frozenset({"text"}))
+    assert ids(retriever().retrieve(alone, limit=20)) == ids(
+        retriever().retrieve(only_text, limit=20)
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"audio": 1.0}, "no block 'audio' to weigh; there are: graph, text"),
+        ({"text": -0.1}, r"weights\['text'\] must be 0 or more"),
+        ({"text": float("nan")}, "must be 0 or more"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused(weights: dict[str, float], words: str) -> None:
+    query = Query(history=history("sweet-0"), weights=weights)
+    with pytest.raises(ValueError, match=words):
+        retriever().retrieve(query, limit=3)
+    with pytest.raises(ValueError, match=words):
+        retriever().score(query, ["sweet-1"])
+
+
+def filtering() -> Retriever:
+    """The small world, in which items of an even number are cheap."""
+    item_vectors = items()
+    index = ExactIndex(dim=item_vectors.dim)
+    rows = np.flatnonzero(item_vectors.is_present_NM.any(axis=1))
+    index.add([item_vectors.item_ids[row] for row in rows], item_vectors.vectors_ND[rows])
+    encoder = PooledHistory(item_vectors, config=PoolingConfig())
+    columns = {
+        "price": Column(["1", "9"], np.array([int(one[-1] in "135") for one in IDS], np.int32))
+    }
+    return Retriever(
+        index,
+        item_vectors,
+        encoder,
+        popularity=POPULARITY,
+        attributes=Attributes(IDS, columns),
+    )
+
+
+def test_a_filter_leaves_only_allowed_items_and_as_many_as_there_are() -> None:
+    cheap = Filter.parse(["price<=5"])
+    query = Query(history=history("sweet-0"), filters=cheap)
+    found = filtering().retrieve(query, limit=20)
+    assert sorted(ids(found)) == ["sour-0", "sour-2", "sour-4", "sweet-2", "sweet-4"]
+    everything = filtering().retrieve(dataclasses.replace(query, filters=None), limit=20)
+    kept = [one for one in everything if one.item_id in ids(found)]
+    assert [(one.item_id, one.score) for one in found] == [(o.item_id, o.score) for o in kept]
+    unknown = filtering().retrieve(Query(history=(), filters=cheap), limit=3)
+    assert ids(unknown) == ["sour-0", "sweet-0", "sour-2"]
+    with pytest.raises(ValueError, match="no attribute 'color'"):
+        filtering().retrieve(
+            Query(history=history("sweet-0"), filters=Filter.parse(["color=red"])), limit=3
+        )
+
+
+def test_items_are_allowed_and_denied_by_name_without_any_attribute() -> None:
+    allowed = Filter(allow=frozenset({"sour-1", "sweet-1", "sweet-2"}), deny=frozenset({"sweet-1"}))
+    for events in (history("sweet-0"), ()):
+        found = retriever().retrieve(Query(history=events, filters=allowed), limit=5)
+        assert sorted(ids(found)) == ["sour-1", "sweet-2"]
+
+
+def test_queries_of_several_filters_are_answered_as_each_alone() -> None:
+    filters = [None, Filter.parse(["price<=5"]), Filter.parse(["price>=5"])]
+    many = [
+        Query(history=history(item_id), filters=filters[place % 3])
+        for place, item_id in enumerate([*IDS, "unheard"])
+    ]
+    world = filtering()
+    assert world.retrieve_many(many, limit=4) == [world.retrieve(one, limit=4) for one in many]
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def large(request: pytest.FixtureRequest) -> Retriever:
     """A thousand items, of which every vector occurs twice."""
@@ -168,6 +251,39 @@ def test_many_queries_are_answered_as_each_alone(large: Retriever) -> None:
 def test_a_shorter_list_is_the_head_of_a_longer_one(large: Retriever) -> None:
     for query in queries(20):
         assert large.retrieve(query, limit=7) == large.retrieve(query, limit=60)[:7]
+
+
+def test_ids_and_scores_alone_are_those_of_the_candidates(large: Retriever) -> None:
+    many = queries(QUERY_BLOCK + 3)
+    whole = large.retrieve_many(many, limit=9)
+    lean = large.retrieve_ids(many, limit=9)
+    assert lean == [([one.item_id for one in x], [one.score for one in x]) for x in whole]
+
+
+def test_exact_ranks_are_those_of_a_list_without_end(large: Retriever) -> None:
+    many = queries(70)
+    many[5] = dataclasses.replace(many[5], filters=Filter(deny=frozenset({"0001"})))
+    many[6] = dataclasses.replace(many[6], weights={"text": 0.0})
+    many[7] = dataclasses.replace(many[7], exclude_seen=False)
+    random = np.random.default_rng(2)
+    sought = [
+        {"unheard", "0001", *(f"{one:04}" for one in random.integers(0, 1000, 5))} for _ in many
+    ]
+    found = large.exact_ranks(many, sought)
+    for ranked, items_sought, candidates in zip(
+        found, sought, large.retrieve_many(many, limit=1000), strict=True
+    ):
+        assert ranked == {c.item_id: c.rank for c in candidates if c.item_id in items_sought}
+    with pytest.raises(ValueError, match="70 queries came with 1 sets"):
+        large.exact_ranks(many, [frozenset()])
+
+
+def test_items_without_any_vector_have_no_exact_rank_but_among_the_popular() -> None:
+    known, unknown = Query(history=history("sweet-0")), Query(history=())
+    sought = [frozenset({"bare", "sweet-1", "sweet-0"})] * 2
+    ranked = retriever().exact_ranks([known, unknown], sought)
+    assert ranked[0].keys() == {"sweet-1"}
+    assert ranked[1] == {"sweet-1": 2, "sweet-0": 4, "bare": 5}
 
 
 def test_equal_items_fall_by_item_id(large: Retriever) -> None:
