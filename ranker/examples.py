@@ -146,7 +146,7 @@ def collect(
                 user_id=moment.user_id,
                 history=history,
                 as_of=moment.as_of,
-                exclude=_later(created_at or {}, moment.as_of),
+                exclude=not_yet(created_at or {}, moment.as_of),
             )
             for moment, history in zip(block, past[first : first + BLOCK], strict=True)
         ]
@@ -166,7 +166,8 @@ def collect(
     return examples
 
 
-def _later(created_at: Mapping[str, datetime], as_of: datetime) -> frozenset[str]:
+def not_yet(created_at: Mapping[str, datetime], as_of: datetime) -> frozenset[str]:
+    """The items that came to be after a moment; nobody could have chosen them then."""
     return frozenset(item_id for item_id, moment in created_at.items() if moment > as_of)
 
 

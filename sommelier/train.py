@@ -7,6 +7,7 @@ once for its inputs; training itself resumes within a stage.
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -16,7 +17,7 @@ from evaluation.judgements import Judgement
 from evaluation.split import sample, split
 from feature_repo.atomic import replace_text
 from ranker import embedded_llm
-from ranker.examples import Target, collect
+from ranker.examples import Target, collect, not_yet
 from ranker.training import train as train_adapter
 from retrieval.candidates import Query
 from retrieval.pooled import PoolingConfig
@@ -86,11 +87,7 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             histories=workspace.histories,
             retriever=workspace.retriever(pooling, until=line.graph_until),
             config=settings.ranker.training,
-            created_at={
-                item.item_id: item.created_at
-                for item in workspace.catalog.items()
-                if item.created_at is not None
-            },
+            created_at=_created_at(workspace),
         )
     with watch.task("training") as advance:
         adapter = train_adapter(
@@ -149,11 +146,16 @@ def _tune(workspace: Workspace, watch: Watch) -> PoolingConfig:
         return read_pooling(path)
     pooling = settings.pooling
     if settings.retrieval.tune:
-        moments = _moments(workspace)
+        moments, created_at = _moments(workspace), _created_at(workspace)
         with watch.task("the modalities' weights"):
             histories = workspace.histories([(one.user_id, one.as_of) for one in moments])
             queries = [
-                Query(user_id=one.user_id, history=history, as_of=one.as_of)
+                Query(
+                    user_id=one.user_id,
+                    history=history,
+                    as_of=one.as_of,
+                    exclude=not_yet(created_at, one.as_of),
+                )
                 for one, history in zip(moments, histories, strict=True)
             ]
             pooling = fit_weights(
@@ -169,6 +171,15 @@ def _tune(workspace: Workspace, watch: Watch) -> PoolingConfig:
     replace_text(path, json.dumps(facts, indent=2, sort_keys=True) + "\n")
     # As read: a JSON number has lost nothing, and the next run must compare equal.
     return read_pooling(path)
+
+
+def _created_at(workspace: Workspace) -> dict[str, datetime]:
+    """When items came to be, for those of which the catalog says so."""
+    return {
+        item.item_id: item.created_at
+        for item in workspace.catalog.items()
+        if item.created_at is not None
+    }
 
 
 def _moments(workspace: Workspace) -> tuple[Judgement, ...]:
