@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.base import REPAIR, Index, UnusableIndex
+from retrieval.near import near_rows
 from retrieval.order import (
     best_first,
     check_added,
     check_allowed,
+    check_effort,
     check_finite,
     check_limit,
     exact_scores,
@@ -22,8 +24,6 @@ from retrieval.order import (
     rounding,
 )
 from retrieval.tensor_file import read, write
-
-QUERY_BLOCK = 256  # scores of so many queries are held at once
 
 
 class ExactIndex(Index):
@@ -36,16 +36,16 @@ class ExactIndex(Index):
         self._vectors_ND = np.zeros((0, dim), dtype=np.float32)
         self._largest_norm = 0.0
 
+    @property
+    def item_ids(self) -> Sequence[str]:
+        return self._item_ids
+
     def add(self, item_ids: Sequence[str], vectors_ND: NDArray[np.float32]) -> None:
         vectors_ND = check_added(item_ids, vectors_ND, dim=self.dim, held=self._held)
         self._item_ids.extend(item_ids)
         self._held.update(item_ids)
         self._vectors_ND = np.concatenate([self._vectors_ND, vectors_ND])
         self._largest_norm = max(self._largest_norm, largest_norm(vectors_ND))
-
-    @property
-    def item_ids(self) -> Sequence[str]:
-        return self._item_ids
 
     def search(
         self,
@@ -56,32 +56,21 @@ class ExactIndex(Index):
         effort: int | None = None,
     ) -> list[list[tuple[str, float]]]:
         check_limit(limit)
+        check_effort(effort)
         queries_QD = check_finite(queries_QD, dim=self.dim)
-        if allowed_N is not None:
-            rows = np.flatnonzero(check_allowed(allowed_N, num_items=len(self)))
-            allowed = ExactIndex(dim=self.dim)
-            allowed.add([self._item_ids[row] for row in rows], self._vectors_ND[rows])
-            return allowed.search(queries_QD, limit=limit)
+        near = near_rows(
+            self._vectors_ND,
+            queries_QD,
+            limit=limit,
+            slack_Q=rounding(queries_QD, self._largest_norm),
+            allowed_N=check_allowed(allowed_N, num_items=len(self)),
+        )
         found = []
-        for start in range(0, len(queries_QD), QUERY_BLOCK):
-            block_QD = queries_QD[start : start + QUERY_BLOCK]
-            scores_QN = block_QD @ self._vectors_ND.T
-            found += [
-                self._best(query_D, scores_N, limit)
-                for query_D, scores_N in zip(block_QD, scores_QN, strict=True)
-            ]
+        for query_D, rows in zip(queries_QD, near, strict=True):
+            scores_K = exact_scores(self._vectors_ND[rows], query_D)
+            item_ids = [self._item_ids[row] for row in rows.tolist()]
+            found.append(best_first(item_ids, scores_K, limit=limit))
         return found
-
-    def _best(
-        self, query_D: NDArray[np.float32], scores_N: NDArray[np.float32], limit: int
-    ) -> list[tuple[str, float]]:
-        if len(self) <= limit:
-            rows = np.arange(len(self))
-        else:
-            last = np.partition(scores_N, len(self) - limit)[len(self) - limit]
-            rows = np.flatnonzero(scores_N >= last - rounding(query_D, self._largest_norm))
-        scores_K = exact_scores(self._vectors_ND[rows], query_D)
-        return best_first([self._item_ids[row] for row in rows], scores_K, limit=limit)
 
     def save(self, path: Path) -> None:
         write(path, item_ids=self._item_ids, arrays={"vectors": self._vectors_ND})

@@ -22,9 +22,12 @@ def exact_scores(rows_KD: NDArray[np.float32], query_D: NDArray[np.float32]) -> 
     return scores_K
 
 
-def rounding(query_D: NDArray[np.float32], largest_norm: float) -> float:
-    """By how much two roundings of one inner product may differ, at most."""
-    return SLACK * float(np.linalg.norm(query_D)) * largest_norm
+def rounding(queries_D: NDArray[np.float32], largest_norm: float) -> NDArray[np.float32]:
+    """By how much two roundings of one inner product may differ, at most, for each query."""
+    slack: NDArray[np.float32] = np.linalg.norm(queries_D, axis=-1) * np.float32(
+        SLACK * largest_norm
+    )
+    return slack
 
 
 def largest_norm(vectors_ND: NDArray[np.float32]) -> float:
@@ -36,8 +39,13 @@ def best_first(
     item_ids: Sequence[str], scores_K: NDArray[np.float32], *, limit: int
 ) -> list[tuple[str, float]]:
     """The `limit` best (item id, score) pairs; ties fall by item id."""
-    pairs = zip(item_ids, scores_K.tolist(), strict=True)
-    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:limit]
+    order_K = np.argsort(-scores_K, kind="stable")
+    sorted_K = scores_K[order_K[: limit + 1]]
+    if (sorted_K[1:] == sorted_K[:-1]).any():  # ids decide, and comparing them takes longer
+        pairs = zip(item_ids, scores_K.tolist(), strict=True)
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:limit]
+    best = order_K[:limit].tolist()
+    return list(zip([item_ids[place] for place in best], sorted_K[:limit].tolist(), strict=True))
 
 
 def check_added(
@@ -86,21 +94,25 @@ def check_limit(limit: int) -> None:
         raise ValueError(f"limit must be at least 1, got {limit}")
 
 
-def check_effort(effort: int) -> None:
+def check_effort(effort: int | None) -> None:
     """Refuse a search that does not look."""
-    if effort < 1:
+    if effort is not None and effort < 1:
         raise ValueError(f"effort must be at least 1, got {effort}")
 
 
-def check_allowed(allowed_N: NDArray[np.bool_], *, num_items: int) -> NDArray[np.bool_]:
-    """The mask, fit for an index of so many items.
+def check_allowed(
+    allowed_N: NDArray[np.bool_] | None, *, num_items: int
+) -> NDArray[np.bool_] | None:
+    """The mask, fit for an index of so many items; None where all are allowed.
 
     Raises:
         ValueError: another shape, or values that are not booleans.
     """
+    if allowed_N is None:
+        return None
     if allowed_N.dtype != np.bool_ or allowed_N.shape != (num_items,):
         raise ValueError(
             f"expected {num_items} booleans that say which items are allowed, got "
             f"{allowed_N.dtype} of shape {list(allowed_N.shape)}"
         )
-    return np.ascontiguousarray(allowed_N)
+    return None if allowed_N.all() else np.ascontiguousarray(allowed_N)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from retrieval import exact
+from retrieval import near
 from retrieval.exact import ExactIndex
 from tests.retrieval.index_contract import IndexContract
 
@@ -14,7 +14,7 @@ class TestExactIndex(IndexContract):
 def test_it_agrees_with_every_inner_product_in_double_precision() -> None:
     random = np.random.default_rng(0)
     vectors = random.normal(size=(200, 40)).astype(np.float32)
-    queries = random.normal(size=(exact.QUERY_BLOCK + 3, 40)).astype(np.float32)
+    queries = random.normal(size=(near.QUERY_BLOCK + 3, 40)).astype(np.float32)
     index = ExactIndex(dim=40)
     index.add([f"{row:03}" for row in range(200)], vectors)
     truth = queries.astype(np.float64) @ vectors.astype(np.float64).T
