@@ -1,5 +1,6 @@
 """Interactions in, items by how often they were touched out: the baseline, and the last resort."""
 
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -7,7 +8,39 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from retrieval.candidates import Candidate
+
 SECONDS_A_DAY = 86_400
+
+
+class Popular:
+    """A catalog by popularity: the answer where nothing is known of a query."""
+
+    def __init__(self, counts: Iterable[tuple[str, float]], item_ids: Sequence[str]) -> None:
+        """Order a catalog.
+
+        Args:
+            counts: (item id, count); items outside the catalog are passed over.
+            item_ids: The catalog; an item without a count has none.
+        """
+        catalog = frozenset(item_ids)
+        known = {item_id: count for item_id, count in counts if item_id in catalog}
+        most = max(known.values(), default=1.0)
+        self.shares = {item_id: known.get(item_id, 0.0) / most for item_id in item_ids}
+        """Each item's count as a share of the largest one."""
+        self.order = tuple(self.ordered(item_ids))
+        """Most popular first, ties by item id."""
+
+    def ordered(self, item_ids: Collection[str]) -> list[str]:
+        """Items of the catalog, most popular first, ties by item id."""
+        return sorted(item_ids, key=lambda item_id: (-self.shares[item_id], item_id))
+
+    def candidates(self, item_ids: Sequence[str]) -> list[Candidate]:
+        """Ordered items as candidates for whom nothing but popularity speaks."""
+        return [
+            Candidate(item_id=item_id, score=self.shares[item_id], rank=rank)
+            for rank, item_id in enumerate(item_ids, start=1)
+        ]
 
 
 def popularity(

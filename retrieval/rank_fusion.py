@@ -6,9 +6,23 @@ searched at once, as in the concatenated space, the weighted sum of cosines is t
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from retrieval.candidates import Candidate
+from retrieval.fusion import Fusion, Listed
 
 DAMPING = 60  # the paper's constant; larger ones flatten the lead of the first ranks
+
+
+class ByRank(Fusion):
+    """The sum of 1 / (DAMPING + rank) over the lists that hold an item."""
+
+    def scores(self, listed: Listed) -> NDArray[np.float64]:
+        is_held_KM = listed.ranks_KM > 0
+        reciprocal_KM = np.where(is_held_KM, 1 / (DAMPING + listed.ranks_KM), 0.0)
+        scores_K: NDArray[np.float64] = reciprocal_KM.sum(axis=1)
+        return scores_K
 
 
 def fuse(lists: Iterable[Sequence[Candidate]], *, limit: int) -> list[Candidate]:

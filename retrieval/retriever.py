@@ -12,35 +12,25 @@ Shape legend: Q queries, N items, K candidates, M blocks, D dimensions.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.attributes import Attributes
-from retrieval.base import EncodedQuery, Index, QueryEncoder
+from retrieval.base import Index, QueryEncoder
 from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
 from retrieval.exact_ranks import RankedQuery, ranks
+from retrieval.fusion import Fusion
+from retrieval.lists import fused, with_lists
 from retrieval.order import MARGIN, check_limit
 from retrieval.planner import Searcher
 from retrieval.pooled import visible_history
-from retrieval.scoring import cosines_of, total, weighted
+from retrieval.popularity import Popular
+from retrieval.scoring import Asked, Scored, scored, weighted
 
 QUERY_BLOCK = 64  # queries that are searched in one call of the index
 ENCODED_BLOCK = 1024  # queries that are encoded in one call: what bounds memory
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A query as the index is asked it."""
-
-    place: int
-    query: Query
-    encoded: EncodedQuery
-    weights: Mapping[str, float]
-    hidden: frozenset[str]
-    """Known items that the query must not be answered with, whatever its filter."""
 
 
 class Retriever:
@@ -54,6 +44,7 @@ class Retriever:
         *,
         popularity: Iterable[tuple[str, float]],
         attributes: Attributes | None = None,
+        fusion: Fusion | None = None,
     ) -> None:
         """Join the parts.
 
@@ -64,6 +55,8 @@ class Retriever:
             popularity: (item id, count), most popular first; items that are not among
                 `item_vectors` are passed over.
             attributes: Of the items, for filters; without them, filters may name items only.
+            fusion: What makes one order of a list for each block; None orders by the weighted sum
+                of cosines.
 
         Raises:
             ValueError: index and vectors differ in their dimensions.
@@ -73,20 +66,21 @@ class Retriever:
                 f"the index has {index.dim} dimensions and the item vectors {item_vectors.dim}: "
                 f"build both from the same spaces"
             )
+        self.index = index
         self._searcher = Searcher(index, item_vectors, attributes)
-        self._items = item_vectors
-        self._encoder = query_encoder
+        self.items = item_vectors
+        self.encoder = query_encoder
+        self._fusion = fusion
         self._attributes = attributes or Attributes(item_vectors.item_ids, {})
-        counts = {one: count for one, count in popularity if one in item_vectors.row_of}
-        most = max(counts.values(), default=1.0)
-        shares = {item_id: counts.get(item_id, 0.0) / most for item_id in item_vectors.item_ids}
-        self._by_popularity = sorted(shares.items(), key=lambda pair: (-pair[1], pair[0]))
-        self._shares = shares
+        self._popularity = Popular(popularity, item_vectors.item_ids)
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """How much the cosine in each block counts in a candidate's score."""
-        return self._encoder.weights
+        """How much the cosine in each block counts in a candidate's score; with a fusion nothing,
+        as such."""
+        if self._fusion is not None:
+            return dict.fromkeys(self.encoder.weights, 0.0)
+        return self.encoder.weights
 
     def retrieve(self, query: Query, *, limit: int) -> list[Candidate]:
         """At most `limit` candidates, best first, ties by item id.
@@ -108,7 +102,7 @@ class Retriever:
             if asked.encoded.vectors:
                 answers[asked.place] = self._candidates(asked, proposed)[:limit]
             else:
-                answers[asked.place] = self._unfounded(proposed)
+                answers[asked.place] = self._popularity.candidates(proposed)
         return answers
 
     def retrieve_ids(
@@ -124,16 +118,16 @@ class Retriever:
         answers: list[tuple[list[str], list[float]]] = [([], []) for _ in queries]
         for asked, proposed in self._proposals(queries, limit):
             if asked.encoded.vectors:
-                rows_K, scores_K, _ = self._scored(asked, proposed)
-                best = [self._items.item_ids[row] for row in rows_K[:limit].tolist()]
-                answers[asked.place] = (best, scores_K[:limit].tolist())
+                found = self._scored(asked, proposed)
+                best = [self.items.item_ids[row] for row in found.rows_K[:limit].tolist()]
+                answers[asked.place] = (best, found.scores_K[:limit].tolist())
             else:
-                shares = [self._shares[item_id] for item_id in proposed]
+                shares = [self._popularity.shares[item_id] for item_id in proposed]
                 answers[asked.place] = (proposed, shares)
         return answers
 
     def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
-        """The known ones among `item_ids`, best first, ties by item id; none is hidden.
+        """The known ones among `item_ids`, best first, ties by item id; none is left out.
 
         Raises:
             ValueError: the query's history is None, an item is named twice, or a weight is below
@@ -141,16 +135,16 @@ class Retriever:
         """
         if len(set(item_ids)) < len(item_ids):
             raise ValueError("an item is named twice")
-        asked = _Asked(0, query, self._encoder.encode(query), self._weights_of(query), frozenset())
-        known = [item_id for item_id in item_ids if item_id in self._items.row_of]
+        asked = self._asked([query], 0)[0]
+        known = [item_id for item_id in item_ids if item_id in self.items.row_of]
         if asked.encoded.vectors:
             return self._candidates(asked, known)
-        return self._unfounded(sorted(known, key=lambda one: (-self._shares[one], one)))
+        return self._popularity.candidates(self._popularity.ordered(known))
 
     def exact_ranks(
         self, queries: Sequence[Query], item_ids: Sequence[Collection[str]]
     ) -> list[dict[str, int]]:
-        """Where items stand when the whole catalog is scored exactly, without any index.
+        """Where items stand when the whole catalog is scored exactly, without index or fusion.
 
         That is the rank, from 1, that `retrieve` with a limit of the catalog's size over an exact
         index would give them. Work and memory are bounded by blocks of queries.
@@ -179,22 +173,26 @@ class Retriever:
                 )
                 for one in self._asked(queries, start)
             ]
-            order = [item_id for item_id, _ in self._by_popularity]
-            found[start : start + len(block)] = ranks(block, self._items, by_popularity=order)
+            order = self._popularity.order
+            found[start : start + len(block)] = ranks(block, self.items, by_popularity=order)
         return found
 
-    def _asked(self, queries: Sequence[Query], start: int) -> list[_Asked]:
+    def _asked(self, queries: Sequence[Query], start: int) -> list[Asked]:
         """One block of the queries, encoded."""
         block = queries[start : start + ENCODED_BLOCK]
-        encoded = self._encoder.encode_many(block)
+        encoded = self.encoder.encode_many(block)
         return [
-            _Asked(start + place, query, one, self._weights_of(query), self._hidden(query))
+            Asked(
+                place=start + place,
+                query=query,
+                encoded=one,
+                weights=self._weights_of(query),
+                hidden=self._hidden(query),
+            )
             for place, (query, one) in enumerate(zip(block, encoded, strict=True))
         ]
 
-    def _proposals(
-        self, queries: Sequence[Query], limit: int
-    ) -> Iterator[tuple[_Asked, list[str]]]:
+    def _proposals(self, queries: Sequence[Query], limit: int) -> Iterator[tuple[Asked, list[str]]]:
         """Each query with the items to choose its answer from, a few more than `limit`; where
         nothing is known of a query, with the answer itself."""
         check_limit(limit)
@@ -204,7 +202,7 @@ class Retriever:
                 if not one.encoded.vectors:
                     yield one, self._popular(one, limit)
             known = [one for one in asked if one.encoded.vectors]
-            by_filter: dict[object, list[_Asked]] = {}
+            by_filter: dict[object, list[Asked]] = {}
             for one in known:
                 by_filter.setdefault(one.query.filters, []).append(one)
             for group in by_filter.values():
@@ -213,61 +211,68 @@ class Retriever:
                 for first in range(0, len(group), QUERY_BLOCK):
                     yield from self._searched(group[first : first + QUERY_BLOCK], limit)
 
-    def _searched(self, block: Sequence[_Asked], limit: int) -> Iterator[tuple[_Asked, list[str]]]:
+    def _searched(self, block: Sequence[Asked], limit: int) -> Iterator[tuple[Asked, list[str]]]:
         """Queries of one filter, in one search."""
         queries_QD = np.stack(
-            [weighted(one.encoded.vectors, one.weights, self._items) for one in block]
+            [weighted(one.encoded.vectors, one.weights, self.items) for one in block]
         )
         num_rows = limit + MARGIN + len(block[-1].hidden)
         filter = block[0].query.filters
         found = self._searcher.search(queries_QD, limit=num_rows, filter=filter)
+        if self._fusion is not None:
+            block = self._with_lists(block)
         for one, pairs in zip(block, found, strict=True):
             item_ids = [item_id for item_id, _ in pairs if item_id not in one.hidden]
-            yield one, item_ids[: limit + MARGIN]
+            proposed = dict.fromkeys(item_ids[: limit + MARGIN])
+            for ranks_of_block in (one.lists or {}).values():
+                proposed.update(dict.fromkeys(ranks_of_block))
+            yield one, list(proposed)
+
+    def _with_lists(self, asked: Sequence[Asked]) -> list[Asked]:
+        assert self._fusion is not None
+        return with_lists(asked, self._searcher, self.items, depth=self._fusion.depth)
 
     def _weights_of(self, query: Query) -> Mapping[str, float]:
         """The encoder's weights, with those that the query brings."""
         if not query.weights:
-            return self._encoder.weights
+            return self.encoder.weights
         for name, weight in query.weights.items():
-            if name not in self._encoder.weights:
-                known = ", ".join(sorted(self._encoder.weights))
+            if name not in self.encoder.weights:
+                known = ", ".join(sorted(self.encoder.weights))
                 raise ValueError(f"weights: no block {str(name)!r} to weigh; there are: {known}")
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"weights[{str(name)!r}] must be 0 or more, got {weight}")
-        return {**self._encoder.weights, **query.weights}
+        return {**self.encoder.weights, **query.weights}
 
     def _hidden(self, query: Query) -> frozenset[str]:
         hidden = set(query.exclude)
         if query.exclude_seen:
             hidden.update(event.item_id for event in visible_history(query))
-        return frozenset(hidden & self._items.row_of.keys())
+        return frozenset(hidden & self.items.row_of.keys())
 
-    def _is_allowed(self, asked: _Asked) -> NDArray[np.bool_]:
+    def _is_allowed(self, asked: Asked) -> NDArray[np.bool_]:
         """Which items may be in the answer, [N]."""
-        allowed_N = np.ones(len(self._items), dtype=np.bool_)
+        allowed_N = np.ones(len(self.items), dtype=np.bool_)
         if asked.query.filters is not None:
-            allowed_N &= self._attributes.allowed(asked.query.filters, self._items.item_ids)
-        allowed_N[[self._items.row_of[item_id] for item_id in asked.hidden]] = False
+            allowed_N &= self._attributes.allowed(asked.query.filters, self.items.item_ids)
+        allowed_N[[self.items.row_of[item_id] for item_id in asked.hidden]] = False
         return allowed_N
 
-    def _scored(
-        self, asked: _Asked, item_ids: Sequence[str]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-        """These known items' rows, best first, ties by item id; their scores and cosines."""
-        rows_K = np.array([self._items.row_of[item_id] for item_id in item_ids], dtype=np.int64)
-        cosines = cosines_of(asked.encoded.vectors, self._items, rows_K)
-        scores_K = total(cosines, asked.weights, len(rows_K))
-        order_K = np.lexsort((rows_K, -scores_K))  # rows are sorted by item id
-        ordered = {name: cosines_K[order_K] for name, cosines_K in cosines.items()}
-        return rows_K[order_K], scores_K[order_K], ordered
+    def _scored(self, asked: Asked, item_ids: Sequence[str]) -> Scored:
+        """These known items, each by itself, in order."""
+        plain = scored(asked, self.items, item_ids)
+        if self._fusion is None:
+            return plain
+        if asked.lists is None:
+            asked = self._with_lists([asked])[0]
+        return fused(asked, plain, self.items, self._fusion)
 
-    def _candidates(self, asked: _Asked, item_ids: Sequence[str]) -> list[Candidate]:
+    def _candidates(self, asked: Asked, item_ids: Sequence[str]) -> list[Candidate]:
         """Score these known items by themselves and put them in order."""
-        rows_K, scores_K, cosines = self._scored(asked, item_ids)
-        evidence: list[dict[str, float]] = [{} for _ in rows_K]
-        for name, cosines_K in cosines.items():
-            is_there_K = self._items.is_present(name)[rows_K].tolist()
+        found = self._scored(asked, item_ids)
+        evidence: list[dict[str, float]] = [{} for _ in found.rows_K]
+        for name, cosines_K in found.cosines.items():
+            is_there_K = self.items.is_present(name)[found.rows_K].tolist()
             for shown, cosine, is_there in zip(
                 evidence, cosines_K.tolist(), is_there_K, strict=True
             ):
@@ -276,29 +281,22 @@ class Retriever:
         agreement = asked.encoded.agreement
         return [
             Candidate(
-                item_id=self._items.item_ids[row],
+                item_id=self.items.item_ids[row],
                 score=score,
                 rank=rank,
                 evidence=shown,
                 support={one: x * agreement[one] for one, x in shown.items() if one in agreement},
             )
             for rank, (row, score, shown) in enumerate(
-                zip(rows_K.tolist(), scores_K.tolist(), evidence, strict=True), start=1
+                zip(found.rows_K.tolist(), found.scores_K.tolist(), evidence, strict=True), start=1
             )
         ]
 
-    def _popular(self, asked: _Asked, limit: int) -> list[str]:
+    def _popular(self, asked: Asked, limit: int) -> list[str]:
         """The most popular items that may be in the answer."""
         if asked.query.filters is None:
-            wanted = self._by_popularity[: limit + len(asked.hidden)]
-            return [one for one, _ in wanted if one not in asked.hidden][:limit]
+            wanted = self._popularity.order[: limit + len(asked.hidden)]
+            return [one for one in wanted if one not in asked.hidden][:limit]
         allowed_N = self._is_allowed(asked).tolist()
-        row_of = self._items.row_of
-        return [one for one, _ in self._by_popularity if allowed_N[row_of[one]]][:limit]
-
-    def _unfounded(self, item_ids: Sequence[str]) -> list[Candidate]:
-        """Candidates for whom nothing but popularity speaks."""
-        return [
-            Candidate(item_id=item_id, score=self._shares[item_id], rank=rank)
-            for rank, item_id in enumerate(item_ids, start=1)
-        ]
+        row_of = self.items.row_of
+        return [one for one in self._popularity.order if allowed_N[row_of[one]]][:limit]

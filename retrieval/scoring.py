@@ -6,12 +6,41 @@ does not depend on what it was scored with. Whoever orders items by score does i
 Shape legend: N items, K rows among them, D dimensions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.base import EncodedQuery
+from retrieval.candidates import Query
 from retrieval.concatenated import ItemVectors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A query as the index is asked it."""
+
+    place: int
+    """Among the queries asked together."""
+    query: Query
+    encoded: EncodedQuery
+    weights: Mapping[str, float]
+    """Of every block, with those that the query brings."""
+    hidden: frozenset[str] = frozenset()
+    """Known items that must not be in the answer, whatever the filter."""
+    lists: Mapping[str, Mapping[str, int]] | None = None
+    """For each block, the ranks of the items in its own list; None where none was searched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Items, best first, ties by item id."""
+
+    rows_K: NDArray[np.int64]
+    scores_K: NDArray[np.float64]
+    cosines: Mapping[str, NDArray[np.float64]]
+    """[K], in each block that the query has."""
 
 
 def weighted(
@@ -44,3 +73,16 @@ def total(
     for name, cosines_K in cosines.items():
         scores_K += weights[name] * cosines_K
     return scores_K
+
+
+def scored(asked: Asked, items: ItemVectors, item_ids: Sequence[str]) -> Scored:
+    """These known items by the weighted sum of their cosines."""
+    rows_K = np.array([items.row_of[item_id] for item_id in item_ids], dtype=np.int64)
+    cosines = cosines_of(asked.encoded.vectors, items, rows_K)
+    scores_K = total(cosines, asked.weights, len(rows_K))
+    order_K = np.lexsort((rows_K, -scores_K))  # rows are sorted by item id
+    return Scored(
+        rows_K=rows_K[order_K],
+        scores_K=scores_K[order_K],
+        cosines={name: cosines_K[order_K] for name, cosines_K in cosines.items()},
+    )

@@ -1,10 +1,12 @@
 """Reciprocal rank fusion on lists whose answer is counted by hand."""
 
+import numpy as np
 import pytest
 
 from embedders.items import Modality
 from retrieval.candidates import Candidate
-from retrieval.rank_fusion import DAMPING, fuse
+from retrieval.fusion import Listed
+from retrieval.rank_fusion import DAMPING, ByRank, fuse
 
 
 def ranked(*item_ids: str, modality: Modality = Modality.TEXT) -> list[Candidate]:
@@ -47,3 +49,15 @@ def test_an_item_twice_in_one_list_is_refused() -> None:
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="limit must be at least 1"):
         fuse([], limit=0)
+
+
+def test_as_a_fusion_of_block_lists_it_adds_what_fuse_adds() -> None:
+    listed = Listed(
+        blocks=("audio", "text"),
+        ranks_KM=np.array([[1, 0], [2, 2], [0, 0]]),
+        cosines_KM=np.zeros((3, 2)),
+        is_present_KM=np.ones((3, 2), dtype=bool),
+        scores_K=np.zeros(3),
+    )
+    expected = [1 / (DAMPING + 1), 2 / (DAMPING + 2), 0.0]
+    np.testing.assert_allclose(ByRank().scores(listed), expected)

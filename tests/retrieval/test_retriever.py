@@ -14,7 +14,10 @@ from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import concatenate
 from retrieval.exact import ExactIndex
 from retrieval.filters import Filter
+from retrieval.fusion import Fusion
+from retrieval.learned_fusion import Learned
 from retrieval.pooled import PooledHistory, PoolingConfig
+from retrieval.rank_fusion import ByRank, fuse
 from retrieval.registry import KINDS, create
 from retrieval.retriever import QUERY_BLOCK, Retriever
 from tests.retrieval.small_world import IDS, POPULARITY, history, items, retriever
@@ -284,6 +287,55 @@ def test_items_without_any_vector_have_no_exact_rank_but_among_the_popular() -> 
     ranked = retriever().exact_ranks([known, unknown], sought)
     assert ranked[0].keys() == {"sweet-1"}
     assert ranked[1] == {"sweet-1": 2, "sweet-0": 4, "bare": 5}
+
+
+@pytest.fixture(scope="module", params=["rank", "learned"])
+def fusing(request: pytest.FixtureRequest, large: Retriever) -> Retriever:
+    """The thousand items, whose lists are fused."""
+    fusion: Fusion = ByRank()
+    if request.param == "learned":
+        slopes = (1.0, 4.0, 0.5, 0.1, 2.0, 1.0, 0.2, 0.3, 0.7)
+        fusion = Learned(
+            blocks=("image", "text"), means=(0.0,) * 9, deviations=(1.0,) * 9, slopes=slopes
+        )
+    return Retriever(
+        large.index,
+        large.items,
+        large.encoder,
+        popularity=[("0007", 1)],
+        fusion=fusion,
+    )
+
+
+def test_fused_queries_are_answered_as_each_alone_and_a_shorter_list_is_a_head(
+    fusing: Retriever,
+) -> None:
+    many = queries(QUERY_BLOCK + 5)
+    answers = fusing.retrieve_many(many, limit=30)
+    assert answers == [fusing.retrieve(query, limit=30) for query in many]
+    assert [one[:7] for one in answers] == fusing.retrieve_many(many, limit=7)
+    for query, found in zip(many, answers, strict=True):
+        assert len(found) == 30
+        assert not set(ids(found)) & {event.item_id for event in query.history or ()}
+
+
+def test_given_items_are_scored_as_the_fused_list_scores_them(fusing: Retriever) -> None:
+    for query in queries(20)[1:]:
+        found = fusing.retrieve(query, limit=20)
+        assert fusing.score(query, ids(found)[::-1]) == found
+
+
+def test_a_list_by_ranks_begins_with_what_both_blocks_find_first(large: Retriever) -> None:
+    fused = Retriever(large.index, large.items, large.encoder, popularity=[], fusion=ByRank())
+    query = queries(30)[-1]
+    lists = [
+        large.retrieve(dataclasses.replace(query, modalities=frozenset({name})), limit=200)
+        for name in ("image", "text")
+    ]
+    expected = fuse(lists, limit=25)
+    found = fused.retrieve(query, limit=25)
+    assert [one.score for one in found] == pytest.approx([one.score for one in expected])
+    assert set(dict.fromkeys(fused.weights.values())) == {0.0}
 
 
 def test_equal_items_fall_by_item_id(large: Retriever) -> None:
