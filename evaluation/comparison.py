@@ -4,15 +4,23 @@ All of them share one set of resampled users, so that their intervals can be rea
 other; a difference is always taken user by user.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.protocol import EvaluationConfig
-from evaluation.report import Ablation, Difference
+from evaluation.report import Ablation
 from evaluation.runs import Scores
-from evaluation.significance import Interval, bootstrap_all, holm, randomization_all
+from evaluation.significance import (
+    Difference,
+    Interval,
+    bootstrap_all,
+    effect,
+    holm,
+    randomization_all,
+)
 
 
 def intervals(
@@ -32,7 +40,7 @@ def intervals(
 
 def deltas(before: Scores, after: Scores, config: EvaluationConfig) -> dict[str, Difference]:
     """Every measure of the final order: reranked minus retrieval order."""
-    return _differences(
+    return differences(
         {key: after.values[key] - before.values[key] for key in config.measures}, config
     )
 
@@ -59,7 +67,7 @@ def ablations_of(
         name: full[0].values[deepest] - before.values[deepest]
         for name, (before, _) in ablated.items()
     }
-    found, recall_found = _differences(losses, config), _differences(recall_losses, config)
+    found, recall_found = differences(losses, config), differences(recall_losses, config)
     corrected = holm({name: one.p_value for name, one in found.items()})
     return tuple(
         Ablation(
@@ -77,12 +85,66 @@ def ablations_of(
     )
 
 
-def _differences(
+def compare(
+    one: Scores, other: Scores, config: EvaluationConfig, *, measures: Sequence[str] | None = None
+) -> dict[str, Difference]:
+    """Two runs over the same users: measure -> `other` minus `one`, Holm over all measures.
+
+    Args:
+        one, other: Measured on the same judgements.
+        config: Of the resampling.
+        measures: Which ones; None takes all that both have.
+
+    Raises:
+        ValueError: they are of different users, or have no measure in common.
+    """
+    if one.user_ids != other.user_ids:
+        strangers = sorted(frozenset(one.user_ids) ^ frozenset(other.user_ids))
+        raise ValueError(
+            f"{one.run!r} and {other.run!r} are measured on different users: {len(strangers)} are "
+            f"in one alone, such as {strangers[:3]}; measure both on the same judgements"
+        )
+    names = [name for name in one.values if name in other.values] if measures is None else measures
+    if not names:
+        raise ValueError(f"{one.run!r} and {other.run!r} have no measure in common")
+    found = differences({name: other.values[name] - one.values[name] for name in names}, config)
+    return holm_across(found)[0]
+
+
+def differences(
     values: Mapping[str, NDArray[np.float64]], config: EvaluationConfig
 ) -> dict[str, Difference]:
+    """Differences of each user in, their means with interval, p-value and effect size out."""
     found = bootstrap_all(values, samples=config.samples, seed=config.seed, level=config.level)
     p_values = randomization_all(values, samples=config.samples, seed=config.seed)
     return {
-        name: Difference(mean=one.mean, low=one.low, high=one.high, p_value=p_values[name])
+        name: Difference(
+            mean=one.mean,
+            low=one.low,
+            high=one.high,
+            p_value=p_values[name],
+            effect=effect(values[name]),
+        )
         for name, one in found.items()
     }
+
+
+def holm_across(*families: Mapping[str, Difference]) -> tuple[dict[str, Difference], ...]:
+    """The same differences with p-values corrected for the number of all of them together.
+
+    Whoever reads a report looks at every comparison in it, so the chance of a false finding is
+    held over all of them at once, not table by table.
+    """
+    p_values = {
+        f"{place} {name}": found.p_value
+        for place, family in enumerate(families)
+        for name, found in family.items()
+    }
+    corrected = holm(p_values)
+    return tuple(
+        {
+            name: replace(found, p_value_holm=corrected[f"{place} {name}"])
+            for name, found in family.items()
+        }
+        for place, family in enumerate(families)
+    )

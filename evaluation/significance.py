@@ -4,7 +4,8 @@ Users are what is drawn at random, so users are what is resampled; two systems a
 same users (paired), which takes the differences between users out of the comparison. With
 thousands of users the bootstrap and the randomization test keep their promised error rate, which
 Wilcoxon's and the sign test do not (Ihemelandu and Ekstrand, SIGIR 2023). Everything is
-determined by its seed.
+determined by its seed. Beyond 10,000 users nothing is drawn where that makes no difference
+(`evaluation.many_users`).
 
 Shape legend: U users, M measures, S resamples, C resamples of one chunk.
 """
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation import many_users
+
+SAME = 1e-12  # relative: what rounding may make of equal numbers
 CHUNK_VALUES = 400_000  # few enough to stay in the processor's cache: twice as fast as millions
 
 
@@ -30,6 +34,49 @@ class Interval:
     def includes_zero(self) -> bool:
         """No difference from zero is shown at this level."""
         return self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """How large a difference is for single users, which its p-value does not say."""
+
+    d_z: float | None
+    """Cohen's d of paired values: the mean difference by the standard deviation of the
+    differences (n - 1 in the denominator). None where all users differ equally, or one is alone."""
+    share_better: float
+    """Of the users, how many gain,"""
+    share_same: float
+    """how many see no difference at all,"""
+    share_worse: float
+    """and how many lose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference(Interval):
+    """The mean difference of two runs over the same users, with its paired interval."""
+
+    p_value: float
+    """Two-sided, by paired randomization."""
+    p_value_holm: float | None = None
+    """Corrected for all comparisons of which this is one; None where it was taken alone."""
+    effect: Effect | None = None
+
+
+def effect(differences_U: NDArray[np.float64]) -> Effect:
+    """The size of paired differences.
+
+    Raises:
+        ValueError: no users, or a value that is not finite.
+    """
+    differences_U = stacked({"": differences_U})[:, 0]
+    deviation = float(differences_U.std(ddof=1)) if len(differences_U) > 1 else 0.0
+    mean = float(differences_U.mean())
+    return Effect(
+        d_z=mean / deviation if deviation > SAME * max(1.0, abs(mean)) else None,
+        share_better=float((differences_U > 0).mean()),
+        share_same=float((differences_U == 0).mean()),
+        share_worse=float((differences_U < 0).mean()),
+    )
 
 
 def bootstrap(
@@ -70,14 +117,21 @@ def bootstrap_all(
         return {}
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, got {level}")
-    values_UM = _stacked(values)
+    values_UM = stacked(values)
     tail = (1 - level) / 2
-    means_SM = _resampled_means(values_UM, samples=samples, seed=seed)
-    low_M, high_M = np.quantile(means_SM, [tail, 1 - tail], axis=0)
+    ends_2M = np.empty((2, len(values)))
+    is_smooth_M = [many_users.is_smooth(one_U - one_U.mean()) for one_U in values_UM.T]
+    for column in np.flatnonzero(is_smooth_M):
+        for row, probability in enumerate((tail, 1 - tail)):
+            ends_2M[row, column] = many_users.quantile(values_UM[:, column], probability)
+    others = np.flatnonzero(np.logical_not(is_smooth_M))
+    if len(others):
+        means_SM = resampled_means(values_UM[:, others], samples=samples, seed=seed)
+        ends_2M[:, others] = np.quantile(means_SM, [tail, 1 - tail], axis=0)
     mean_M = values_UM.mean(axis=0)
     return {
         name: Interval(mean=float(mean), low=float(low), high=float(high))
-        for name, mean, low, high in zip(values, mean_M, low_M, high_M, strict=True)
+        for name, mean, low, high in zip(values, mean_M, *ends_2M, strict=True)
     }
 
 
@@ -97,17 +151,29 @@ def randomization_all(
     """`paired_randomization` of many differences of the same users, sharing the same swaps."""
     if not differences:
         return {}
-    values_UM = _stacked(differences)
+    values_UM = stacked(differences)
+    is_smooth_M = [many_users.is_smooth(one_U) for one_U in values_UM.T]
+    tails_M = np.zeros(len(differences))
+    for column in np.flatnonzero(is_smooth_M):
+        tails_M[column] = samples * many_users.swap_tail(values_UM[:, column])
+    others = np.flatnonzero(np.logical_not(is_smooth_M))
+    if len(others):
+        tails_M[others] = _num_as_far(values_UM[:, others], samples=samples, seed=seed)
+    p_values_M = (1 + tails_M) / (1 + samples)
+    return dict(zip(differences, p_values_M.tolist(), strict=True))
+
+
+def _num_as_far(values_UM: NDArray[np.float64], *, samples: int, seed: int) -> NDArray[np.int64]:
+    """How many random swaps take each mean at least as far from zero as it is."""
     observed_M = np.abs(values_UM.mean(axis=0))
-    slack_M = 1e-12 * np.maximum(1.0, np.abs(values_UM).max(axis=0))  # sums depend on their order
+    slack_M = SAME * np.maximum(1.0, np.abs(values_UM).max(axis=0))  # sums depend on their order
     rng = np.random.default_rng(seed)
     num_as_far_M = np.zeros(len(observed_M), dtype=np.int64)
     for size in _chunks(samples, len(values_UM)):
         signs_CU = rng.integers(0, 2, size=(size, len(values_UM)), dtype=np.int8) * 2.0 - 1.0
         means_CM = signs_CU @ values_UM / len(values_UM)
         num_as_far_M += (np.abs(means_CM) >= observed_M - slack_M).sum(axis=0)
-    p_values_M = (1 + num_as_far_M) / (1 + samples)
-    return dict(zip(differences, p_values_M.tolist(), strict=True))
+    return num_as_far_M
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -128,7 +194,15 @@ def _difference(a_U: NDArray[np.float64], b_U: NDArray[np.float64]) -> NDArray[n
     return np.asarray(a_U, np.float64) - np.asarray(b_U, np.float64)
 
 
-def _stacked(values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def stacked(values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Columns of values of the same users as one matrix, [U, M].
+
+    Raises:
+        ValueError: no users, columns of different users, or a value that is not finite.
+    """
+    lengths = sorted({len(column) for column in values.values()})
+    if len(lengths) > 1:
+        raise ValueError(f"values belong to the same users; got {lengths} of them")
     values_UM = np.stack([np.asarray(column, np.float64) for column in values.values()], axis=1)
     if not len(values_UM):
         raise ValueError("there are no users to resample")
@@ -137,7 +211,7 @@ def _stacked(values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
     return values_UM
 
 
-def _resampled_means(
+def resampled_means(
     values_UM: NDArray[np.float64], *, samples: int, seed: int
 ) -> NDArray[np.float64]:
     """Means of `samples` draws of U users with replacement, [S, M].

@@ -9,6 +9,7 @@ from evaluation.significance import (
     Interval,
     bootstrap,
     bootstrap_all,
+    effect,
     holm,
     paired_bootstrap,
     paired_randomization,
@@ -125,3 +126,19 @@ def test_what_cannot_be_resampled_is_refused(values, options, said):
 def test_pairs_of_different_users_are_refused():
     with pytest.raises(ValueError, match="same users"):
         paired_bootstrap(np.ones(3), np.ones(4))
+
+
+def test_columns_of_different_users_are_refused():
+    with pytest.raises(ValueError, match="same users"):
+        bootstrap_all({"a": np.ones(3), "b": np.ones(4)})
+
+
+def test_the_effect_is_the_mean_by_the_deviation_and_says_for_how_many_it_holds():
+    found = effect(np.array([0.0, 0.0, 0.2, 0.4, -0.1]))
+    assert found.d_z == pytest.approx(0.1 / np.std([0, 0, 0.2, 0.4, -0.1], ddof=1))
+    assert (found.share_better, found.share_same, found.share_worse) == (0.4, 0.4, 0.2)
+
+
+@pytest.mark.parametrize("values", [[0.1] * 7, [0.0, 0.0], [0.3]])
+def test_differences_that_do_not_vary_have_no_effect_size(values):
+    assert effect(np.array(values)).d_z is None
