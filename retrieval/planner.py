@@ -14,7 +14,7 @@ Shape legend: Q queries, N rows of the index, R rows scanned, D dimensions.
 """
 
 import math
-from collections.abc import Set as AbstractSet
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,6 @@ from retrieval.scan import scan
 
 SCAN_ROWS = 20_000  # so few allowed rows are compared one and all
 SURPLUS = 4  # times the limit: how much an index must find for its list to be believed
-
-NONE: frozenset[str] = frozenset()
 
 
 class Searcher:
@@ -67,7 +65,15 @@ class Searcher:
         self._place_of = {item_id: place for place, item_id in enumerate(self._item_ids)}
         self._attributes = (attributes or Attributes((), {})).aligned(self._item_ids)
         self._scan_rows = scan_rows
-        self._last_removed: tuple[AbstractSet[str], list[int]] = (NONE, [])
+        self._removed: frozenset[str] = frozenset()
+        self._removed_places: list[int] = []
+
+    def without(self, item_ids: frozenset[str]) -> "Searcher":
+        """The same, finding none of these items; unknown ones do no harm."""
+        other = copy(self)
+        other._removed = self._removed | (item_ids & self._place_of.keys())
+        other._removed_places = [self._place_of[one] for one in other._removed]
+        return other
 
     def search(
         self,
@@ -75,7 +81,6 @@ class Searcher:
         *,
         limit: int,
         filter: Filter | None = None,
-        removed: AbstractSet[str] = NONE,
     ) -> list[list[tuple[str, float]]]:
         """For each query `limit` (item id, score) pairs, best first, ties by item id.
 
@@ -85,7 +90,6 @@ class Searcher:
             queries_QD: The queries, of any length.
             limit: How many to return.
             filter: Which items may be found; None allows all.
-            removed: Items that are not found either; unknown ones do no harm.
 
         Raises:
             ValueError: a filter on an unknown column (`retrieval.attributes`), a wrong dimension,
@@ -93,11 +97,12 @@ class Searcher:
         """
         check_limit(limit)
         queries_QD = check_finite(queries_QD, dim=self._index.dim)
-        places = self._places(removed)
-        if (filter is None or filter.is_empty) and len(places) <= limit:
-            found = self._index.search(queries_QD, limit=limit + len(places))
-            return [[one for one in pairs if one[0] not in removed][:limit] for pairs in found]
-        allowed_N = self._allowed(filter, places)
+        if (filter is None or filter.is_empty) and len(self._removed) <= limit:
+            found = self._index.search(queries_QD, limit=limit + len(self._removed))
+            if self._removed:
+                found = [[one for one in some if one[0] not in self._removed] for some in found]
+            return [pairs[:limit] for pairs in found]
+        allowed_N = self._allowed(filter)
         num_allowed = int(allowed_N.sum())
         if not num_allowed:
             return [[] for _ in queries_QD]
@@ -115,22 +120,13 @@ class Searcher:
                 found[row] = pairs
         return [pairs[:limit] for pairs in found]
 
-    def _allowed(self, filter: Filter | None, places: list[int]) -> NDArray[np.bool_]:
+    def _allowed(self, filter: Filter | None) -> NDArray[np.bool_]:
         """By row of the index: whether its item may be found."""
         mask_N = self._attributes.allowed(filter or Filter())
-        if places:
+        if self._removed:
             mask_N = mask_N.copy()
-            mask_N[places] = False
+            mask_N[self._removed_places] = False
         return mask_N
-
-    def _places(self, removed: AbstractSet[str]) -> list[int]:
-        """Rows of the index; the last answer is kept, for whoever removes asks again and again."""
-        last, places = self._last_removed
-        if last is not removed:
-            places = [self._place_of[one] for one in removed if one in self._place_of]
-            if isinstance(removed, frozenset):
-                self._last_removed = (removed, places)
-        return places
 
     def _effort(self, num_allowed: int) -> int | None:
         """How hard the index has to look for what it finds unfiltered; None: beyond its means."""

@@ -12,6 +12,7 @@ Shape legend: Q queries, N items, K candidates, M blocks, D dimensions.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,15 @@ class Retriever:
         self._fusion = fusion
         self._attributes = attributes or Attributes(item_vectors.item_ids, {})
         self._popularity = Popular(popularity, item_vectors.item_ids)
+
+    def reading(self, encoder: QueryEncoder, *, without: frozenset[str]) -> "Retriever":
+        """The same with queries encoded otherwise, proposing none of some items, for whoever lays
+        changes over it (`retrieval.layered`); nothing is copied. Popularity and `score` know
+        nothing of those that are left out."""
+        other = copy(self)
+        other.encoder = encoder
+        other._searcher = self._searcher.without(without)
+        return other
 
     @property
     def weights(self) -> Mapping[str, float]:
