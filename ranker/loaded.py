@@ -6,6 +6,7 @@ adapter and tokens against each other, every item's tokens against the store.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,19 @@ class LoadedGeneration:
             self.model, items, tokens.vectors_ND, self.titles, self.generation.generation_id
         )
         return replace(self, items=items, reranker=reranker, modalities=kept)
+
+    def with_adapter(self, adapter: Path) -> "LoadedGeneration":
+        """The same route, reranked by another adapter of the same LLM and spaces.
+
+        Raises:
+            AdapterError: it is damaged, or was trained on another LLM or other spaces.
+        """
+        model = models.load(adapter, llm=self.generation.llm)
+        tokens = fuse_with(model, self.items, space=fused_space(adapter))
+        reranker = _reranker(
+            model, self.items, tokens.vectors_ND, self.titles, self.generation.generation_id
+        )
+        return replace(self, model=model, reranker=reranker)
 
     def _asked(self, query: Query) -> Query:
         """The query with its history, looked up where it brings none."""
