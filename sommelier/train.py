@@ -87,7 +87,7 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             histories=workspace.histories,
             retriever=workspace.retriever(pooling, until=line.graph_until),
             config=settings.ranker.training,
-            created_at=_created_at(workspace),
+            created_at=created_at(workspace),
         )
     with watch.task("training") as advance:
         adapter = train_adapter(
@@ -146,7 +146,7 @@ def _tune(workspace: Workspace, watch: Watch) -> PoolingConfig:
         return read_pooling(path)
     pooling = settings.pooling
     if settings.retrieval.tune:
-        moments, created_at = _moments(workspace), _created_at(workspace)
+        moments, born = _moments(workspace), created_at(workspace)
         with watch.task("the modalities' weights"):
             histories = workspace.histories([(one.user_id, one.as_of) for one in moments])
             queries = [
@@ -154,7 +154,7 @@ def _tune(workspace: Workspace, watch: Watch) -> PoolingConfig:
                     user_id=one.user_id,
                     history=history,
                     as_of=one.as_of,
-                    exclude=not_yet(created_at, one.as_of),
+                    exclude=not_yet(born, one.as_of),
                 )
                 for one, history in zip(moments, histories, strict=True)
             ]
@@ -173,7 +173,7 @@ def _tune(workspace: Workspace, watch: Watch) -> PoolingConfig:
     return read_pooling(path)
 
 
-def _created_at(workspace: Workspace) -> dict[str, datetime]:
+def created_at(workspace: Workspace) -> dict[str, datetime]:
     """When items came to be, for those of which the catalog says so."""
     return {
         item.item_id: item.created_at
