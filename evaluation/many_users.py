@@ -11,6 +11,7 @@ be seen, and what remains of steps between possible means is a few hundredths of
 """
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -37,22 +38,28 @@ def is_smooth(deviations_U: Values) -> bool:
     )
 
 
-def quantile(values_U: Values, probability: float) -> float:
+def quantiles(values_U: Values, probabilities: Sequence[float]) -> list[float]:
     """Of the mean of as many users drawn with replacement."""
     mean = float(values_U.mean())
     deviations_U = values_U - mean
     squares_U = deviations_U * deviations_U
     variance = float(squares_U.mean())
     if not variance:
-        return mean
+        return [mean] * len(probabilities)
     num = len(values_U)
-    skew = float((squares_U * deviations_U).mean()) / variance**1.5 / math.sqrt(num)
-    excess = (float((squares_U * squares_U).mean()) / variance**2 - 3) / num
-    z = NORMAL.inv_cdf(probability)
-    reach = (
+    skew = float(squares_U @ deviations_U) / num / variance**1.5 / math.sqrt(num)
+    excess = (float(squares_U @ squares_U) / num / variance**2 - 3) / num
+    return [
+        mean + _reach(NORMAL.inv_cdf(one), skew, excess) * math.sqrt(variance / num)
+        for one in probabilities
+    ]
+
+
+def _reach(z: float, skew: float, excess: float) -> float:
+    """A normal quantile, moved as skew and excess kurtosis want it (Cornish and Fisher, 1938)."""
+    return (
         z + skew * (z**2 - 1) / 6 + excess * (z**3 - 3 * z) / 24 - skew**2 * (2 * z**3 - 5 * z) / 36
     )
-    return mean + reach * math.sqrt(variance / num)
 
 
 def swap_tail(differences_U: Values) -> float:

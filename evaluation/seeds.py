@@ -52,6 +52,8 @@ def over_seeds(
     """
     if len(values) < 2:
         raise ValueError(f"a spread over seeds needs at least two, got {len(values)}")
+    if samples < 1:
+        raise ValueError(f"at least one resample is needed, got {samples}")
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, got {level}")
     rising = sorted(values)

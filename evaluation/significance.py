@@ -7,7 +7,8 @@ Wilcoxon's and the sign test do not (Ihemelandu and Ekstrand, SIGIR 2023). Every
 determined by its seed. Beyond 10,000 users nothing is drawn where that makes no difference
 (`evaluation.many_users`).
 
-Shape legend: U users, M measures, S resamples, C resamples of one chunk.
+Shape legend: U users, H users with any value but zero, M measures, S resamples, C resamples of one
+chunk, D users drawn for it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -117,13 +118,13 @@ def bootstrap_all(
         return {}
     if not 0 < level < 1:
         raise ValueError(f"a confidence level lies between 0 and 1, got {level}")
+    _check_samples(samples)
     values_UM = stacked(values)
     tail = (1 - level) / 2
     ends_2M = np.empty((2, len(values)))
     is_smooth_M = [many_users.is_smooth(one_U - one_U.mean()) for one_U in values_UM.T]
     for column in np.flatnonzero(is_smooth_M):
-        for row, probability in enumerate((tail, 1 - tail)):
-            ends_2M[row, column] = many_users.quantile(values_UM[:, column], probability)
+        ends_2M[:, column] = many_users.quantiles(values_UM[:, column], (tail, 1 - tail))
     others = np.flatnonzero(np.logical_not(is_smooth_M))
     if len(others):
         means_SM = resampled_means(values_UM[:, others], samples=samples, seed=seed)
@@ -151,6 +152,7 @@ def randomization_all(
     """`paired_randomization` of many differences of the same users, sharing the same swaps."""
     if not differences:
         return {}
+    _check_samples(samples)
     values_UM = stacked(differences)
     is_smooth_M = [many_users.is_smooth(one_U) for one_U in values_UM.T]
     tails_M = np.zeros(len(differences))
@@ -167,11 +169,12 @@ def _num_as_far(values_UM: NDArray[np.float64], *, samples: int, seed: int) -> N
     """How many random swaps take each mean at least as far from zero as it is."""
     observed_M = np.abs(values_UM.mean(axis=0))
     slack_M = SAME * np.maximum(1.0, np.abs(values_UM).max(axis=0))  # sums depend on their order
+    moving_HM = values_UM[values_UM.any(axis=1)]  # a difference of zero stays zero
     rng = np.random.default_rng(seed)
     num_as_far_M = np.zeros(len(observed_M), dtype=np.int64)
-    for size in _chunks(samples, len(values_UM)):
-        signs_CU = rng.integers(0, 2, size=(size, len(values_UM)), dtype=np.int8) * 2.0 - 1.0
-        means_CM = signs_CU @ values_UM / len(values_UM)
+    for size in _chunks(samples, max(1, len(moving_HM))):
+        signs_CH = rng.integers(0, 2, size=(size, len(moving_HM)), dtype=np.int8) * 2.0 - 1.0
+        means_CM = signs_CH @ moving_HM / len(values_UM)
         num_as_far_M += (np.abs(means_CM) >= observed_M - slack_M).sum(axis=0)
     return num_as_far_M
 
@@ -217,21 +220,32 @@ def resampled_means(
     """Means of `samples` draws of U users with replacement, [S, M].
 
     A draw is kept as how often each user was drawn: then one matrix product serves all measures.
+    Users whose values are all zero add nothing, so it is drawn only how often any other user
+    comes, which is binomial, and then which of them.
     """
     num_users = len(values_UM)
+    counting_HM = values_UM[values_UM.any(axis=1)]
+    num_counting = len(counting_HM)
     rng = np.random.default_rng(seed)
     means: list[NDArray[np.float64]] = []
-    for size in _chunks(samples, num_users):
-        drawn_CU = rng.integers(0, num_users, size=(size, num_users), dtype=np.int32)
-        drawn_CU += np.arange(size, dtype=np.int32)[:, None] * num_users
-        times_CU = np.bincount(drawn_CU.ravel(), minlength=size * num_users)
-        means.append(times_CU.reshape(size, num_users).astype(np.float64) @ values_UM / num_users)
+    for size in _chunks(samples, max(1, num_counting)):
+        times_C = np.full(size, num_users)
+        if num_counting < num_users:
+            times_C = rng.binomial(num_users, num_counting / num_users, size=size)
+        drawn_D = rng.integers(0, max(1, num_counting), size=int(times_C.sum()), dtype=np.int32)
+        drawn_D += np.repeat(np.arange(size, dtype=np.int32) * num_counting, times_C)
+        times_CH = np.bincount(drawn_D, minlength=size * num_counting)
+        times_CH = times_CH.reshape(size, num_counting)
+        means.append(times_CH.astype(np.float64) @ counting_HM / num_users)
     return np.concatenate(means)
 
 
-def _chunks(samples: int, num_users: int) -> Iterator[int]:
+def _check_samples(samples: int) -> None:
     if samples < 1:
         raise ValueError(f"at least one resample is needed, got {samples}")
+
+
+def _chunks(samples: int, num_users: int) -> Iterator[int]:
     size = max(1, CHUNK_VALUES // num_users)
     for start in range(0, samples, size):
         yield min(size, samples - start)

@@ -271,7 +271,9 @@ def _written(path: Path) -> Iterator[IO[bytes]]:
     try:
         with aside.open("wb") as plain:
             if path.suffix == ".gz":
-                with gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0) as packed:
+                with gzip.GzipFile(
+                    filename="", mode="wb", fileobj=plain, mtime=0, compresslevel=6
+                ) as packed:
                     yield packed  # type: ignore[misc]
             else:
                 yield plain

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from evaluation import many_users
-from evaluation.many_users import effective_users, is_smooth, quantile, swap_tail
+from evaluation.many_users import effective_users, is_smooth, quantiles, swap_tail
 from evaluation.significance import bootstrap_all, randomization_all
 
 NUM_USERS = 12_000
@@ -65,7 +65,7 @@ def test_skew_moves_both_ends_as_the_gamma_distribution_says():
     values = stats.expon.ppf((np.arange(num) + 0.5) / num)
     expected = stats.gamma.ppf([0.025, 0.975], num) / num
     error = values.std() / math.sqrt(num)
-    found = [quantile(values, 0.025), quantile(values, 0.975)]
+    found = quantiles(values, (0.025, 0.975))
     normal = values.mean() + stats.norm.ppf([0.025, 0.975]) * error
     assert np.abs(found - expected).max() < 0.01 * error
     assert np.abs(found - expected).max() < np.abs(normal - expected).max()

@@ -80,6 +80,17 @@ def test_many_measures_at_once_equal_each_alone():
     assert bootstrap_all({}) == {}
 
 
+def test_users_without_any_value_are_drawn_like_all_others():
+    values = np.r_[np.random.default_rng(5).exponential(size=200), np.zeros(300)]
+    found = bootstrap(values, samples=20_000)
+    # A value of almost nothing is not zero, so that nobody is passed over.
+    plain = bootstrap(values + 1e-12, samples=20_000, seed=1)
+    error = values.std() / np.sqrt(len(values))
+    assert abs(found.low - plain.low) < 0.1 * error
+    assert abs(found.high - plain.high) < 0.1 * error
+    assert bootstrap(np.zeros(9), samples=50) == Interval(mean=0, low=0, high=0)
+
+
 def test_the_randomization_test_agrees_with_scipy():
     rng = np.random.default_rng(7)
     a, b = rng.random(60), rng.random(60) - 0.06
