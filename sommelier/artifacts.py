@@ -73,9 +73,13 @@ def stages(
         )
     yield "users' vectors", lambda: _users(workspace)
     yield "centers", lambda: _centers(workspace)
+    paths, ready = workspace.settings.paths, trained(workspace)
+    index = paths.index
+    networks = [
+        path for folder in (paths.models, index) for path in folder.glob("sequence*.safetensors")
+    ]
+    yield "sequence encoder", lambda: _tensors(sorted(networks))
     yield "item vectors", lambda: _item_vectors(workspace, asked)
-    index, ready = workspace.settings.paths.index, trained(workspace)
-    yield "sequence encoder", lambda: _tensors(sorted(index.glob("sequence*.safetensors")))
     yield "weights", lambda: {"pooling": repr(asdict(ready.pooling))}
     yield "popularity", lambda: _popularity(index / POPULARITY, asked)
     yield "LLM", lambda: _folder(Path(ready.llm))

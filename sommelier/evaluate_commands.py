@@ -21,10 +21,24 @@ def evaluate(
         bool, typer.Option(help="Measure the route without each modality as well.")
     ] = True,
     force: Annotated[bool, typer.Option("--force", help="Measure again what was.")] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="Measure by a published protocol instead: msr/1+20, "
+            "tmf/20, atflrec/k-shot or mmrec/full.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure retrieval alone and reranked on what users did after the cut."""
     with work(settings, overrides, is_debug=debug) as (workspace, watch):
+        if protocol is not None and protocol != "full":
+            from sommelier.protocols import run as run_protocol
+
+            watch.show(run_protocol(workspace, protocol, watch=watch).summary)
+            return
         from sommelier.evaluate import evaluate as run
 
         found = run(workspace, watch=watch, has_ablations=ablations, is_forced=force)
