@@ -13,6 +13,7 @@ Shape legend: N items, V distinct texts of a column.
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -40,6 +41,15 @@ class Described(Protocol):
     def category(self) -> str | None: ...
     @property
     def attributes(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """An item's attributes where all of them, the category too, are told by column."""
+
+    item_id: str
+    attributes: Mapping[str, str]
+    category: str | None = None
 
 
 class Column:
@@ -195,6 +205,27 @@ class Attributes:
                 columns = {name: one.taken(rows_N) for name, one in self._columns.items()}
                 self._aligned = (wanted, Attributes(wanted, columns))
             return self._aligned[1]
+
+    def of_item(self, item_id: str) -> dict[str, str]:
+        """One item's texts by column; none for an item that is not held."""
+        row = self._row_of.get(item_id)
+        if row is None:
+            return {}
+        codes = ((name, one, int(one.codes_N[row])) for name, one in self._columns.items())
+        return {name: column.texts[code] for name, column, code in codes if code >= 0}
+
+    def overlaid(self, other: "Attributes", *, item_ids: Sequence[str]) -> "Attributes":
+        """These items' attributes, as `other` has them where it holds the item."""
+        is_other_N = np.array([one in other._row_of for one in item_ids], dtype=np.bool_)
+        mine, its = self.aligned(item_ids)._columns, other.aligned(item_ids)._columns
+        absent = Column((), np.full(len(item_ids), -1, dtype=np.int32))
+        columns = {}
+        for name in mine.keys() | its.keys():
+            one, another = mine.get(name, absent), its.get(name, absent)
+            shifted_N = np.where(another.codes_N < 0, -1, another.codes_N + len(one.texts))
+            codes_N = np.where(is_other_N, shifted_N, one.codes_N).astype(np.int32)
+            columns[name] = Column((*one.texts, *another.texts), codes_N)
+        return Attributes(item_ids, columns)
 
     def mask(self, filter: Filter) -> NDArray[np.bool_]:
         """`allowed` of the items held, where a column that there is not matches no item.

@@ -1,10 +1,9 @@
 """Queries and some rows of a matrix in, the rows' true best out: no index, nothing missed.
 
 What a filter leaves of a catalog is often so little that comparing with all of it is both exact
-and faster than asking an index to skip the rest. The rows are read block by block, so that a scan
-of many needs little memory beyond their scores.
+and faster than asking an index to skip the rest.
 
-Shape legend: Q queries, N items, R rows scanned, D dimensions, K results.
+Shape legend: Q queries, N items, R rows scanned, D dimensions, K rows near the top.
 """
 
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.near import near_rows
 from retrieval.order import best_first, exact_scores, largest_norm, rounding
 
-ROW_BLOCK = 16_384  # rows copied at once
-MAX_SCORES = 1 << 24  # scores held at once, 64 MiB
+COPIED_ROWS = 32_768  # so many rows at most are copied, to lie side by side
 
 
 def scan(
@@ -35,35 +34,17 @@ def scan(
         rows_R: Which rows are compared, each once.
         limit: How many to return at most; fewer where there are fewer rows.
     """
-    num_at_once = max(1, MAX_SCORES // max(1, len(rows_R)))
+    if len(rows_R) <= COPIED_ROWS:
+        near_RD, allowed_N = vectors_ND[rows_R], None
+    else:
+        near_RD, allowed_N = vectors_ND, np.zeros(len(vectors_ND), dtype=np.bool_)
+        allowed_N[rows_R] = True
+        rows_R = np.arange(len(vectors_ND))
+    slack_Q = rounding(queries_QD, largest_norm(near_RD))
+    near = near_rows(near_RD, queries_QD, limit=limit, slack_Q=slack_Q, allowed_N=allowed_N)
     found = []
-    for start in range(0, len(queries_QD), num_at_once):
-        block_QD = queries_QD[start : start + num_at_once]
-        scores_QR, norm = _scores(block_QD, vectors_ND, rows_R)
-        for query_D, scores_R in zip(block_QD, scores_QR, strict=True):
-            near = _near_top(scores_R, limit, rounding(query_D, norm))
-            scores_K = exact_scores(vectors_ND[rows_R[near]], query_D)
-            ids = [item_ids[row] for row in rows_R[near].tolist()]
-            found.append(best_first(ids, scores_K, limit=limit))
+    for query_D, places in zip(queries_QD, near, strict=True):
+        scores_K = exact_scores(near_RD[places], query_D)
+        ids = [item_ids[row] for row in rows_R[places].tolist()]
+        found.append(best_first(ids, scores_K, limit=limit))
     return found
-
-
-def _scores(
-    queries_QD: NDArray[np.float32], vectors_ND: NDArray[np.float32], rows_R: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], float]:
-    """All products, rounded as may be, and the length of the longest row."""
-    scores_QR = np.empty((len(queries_QD), len(rows_R)), dtype=np.float32)
-    norm = 0.0
-    for start in range(0, len(rows_R), ROW_BLOCK):
-        block_RD = vectors_ND[rows_R[start : start + ROW_BLOCK]]
-        np.matmul(queries_QD, block_RD.T, out=scores_QR[:, start : start + ROW_BLOCK])
-        norm = max(norm, largest_norm(block_RD))
-    return scores_QR, norm
-
-
-def _near_top(scores_R: NDArray[np.float32], limit: int, slack: float) -> NDArray[np.int64]:
-    """The places of all that may belong to the `limit` best, however they were rounded."""
-    if len(scores_R) <= limit:
-        return np.arange(len(scores_R))
-    last = np.partition(scores_R, len(scores_R) - limit)[len(scores_R) - limit]
-    return np.flatnonzero(scores_R >= last - slack)

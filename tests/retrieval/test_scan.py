@@ -14,13 +14,12 @@ def world(seed: int = 0) -> tuple[np.ndarray, list[str], np.ndarray]:
     return np.concatenate([half, half]), ids, random.normal(size=(5, 9)).astype(np.float32)
 
 
-@pytest.mark.parametrize("block", [1, 7, 10_000])
+@pytest.mark.parametrize("copied", [1, 10_000])
 @pytest.mark.parametrize("limit", [1, 10, 299, 1000])
-def test_the_best_rows_are_found_whatever_the_blocks(
-    monkeypatch: pytest.MonkeyPatch, block: int, limit: int
+def test_the_best_rows_are_found_copied_or_where_they_lie(
+    monkeypatch: pytest.MonkeyPatch, copied: int, limit: int
 ) -> None:
-    monkeypatch.setattr(module, "ROW_BLOCK", block)
-    monkeypatch.setattr(module, "MAX_SCORES", block)
+    monkeypatch.setattr(module, "COPIED_ROWS", copied)
     vectors, ids, queries = world()
     rows = np.random.default_rng(1).permutation(300)[:280]
     found = scan(queries, vectors, ids, rows_R=rows, limit=limit)
