@@ -1,11 +1,23 @@
 """The name of a kind of index in, the index out: the room's only lazy imports."""
 
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from retrieval.base import Index
+from retrieval.concatenated import ItemVectors
+from retrieval.sequence_config import SequenceConfig
 
-KINDS = ("exact", "flat")
-"""`exact` is a product in numpy; `flat` is the same search by FAISS."""
+if TYPE_CHECKING:
+    from retrieval.sequence import SequenceEncoder
+
+TORCH = "the network over histories needs torch: pip install 'sommelier[rank]'"
+
+KINDS = ("exact", "flat", "hnsw", "ivf", "ivfpq")
+"""`exact` is a product in numpy; the others are FAISS's. `flat` is exact too."""
 
 
 def create(kind: str, *, dim: int) -> Index:
@@ -29,19 +41,79 @@ def load(kind: str, path: Path) -> Index:
     return _index_class(kind).load(path)
 
 
-def _index_class(kind: str) -> type[Index]:
-    match kind:
-        case "exact":
-            from retrieval.exact import ExactIndex
+def fit_sequence(
+    interactions: pa.Table,
+    *,
+    item_vectors: ItemVectors,
+    until: datetime | None,
+    config: SequenceConfig,
+    on_progress: Callable[[int, int, float], None] | None = None,
+    checkpoint: Path | None = None,
+) -> "SequenceEncoder":
+    """Train the network over histories, as `retrieval.sequence_training.fit` does.
 
-            return ExactIndex
+    Raises:
+        ValueError: nothing is left to train on, or a modality is asked for that there is not.
+        ImportError: torch is not installed; the message says how to install it.
+    """
+    try:
+        from retrieval.sequence_training import fit
+    except ImportError as error:
+        raise ImportError(TORCH) from error
+    return fit(
+        interactions,
+        item_vectors=item_vectors,
+        until=until,
+        config=config,
+        on_progress=on_progress,
+        checkpoint=checkpoint,
+    )
+
+
+def load_sequence(path: Path) -> "SequenceEncoder":
+    """The trained network that `SequenceEncoder.save` wrote.
+
+    Raises:
+        UnusableIndex: the file is missing or damaged.
+        ImportError: torch is not installed; the message says how to install it.
+    """
+    try:
+        from retrieval.sequence import SequenceEncoder
+    except ImportError as error:
+        raise ImportError(TORCH) from error
+    return SequenceEncoder.load(path)
+
+
+def _index_class(kind: str) -> type[Index]:
+    if kind not in KINDS:
+        raise ValueError(f"no index of kind {kind!r}; choose one of {', '.join(KINDS)}")
+    if kind == "exact":
+        from retrieval.exact import ExactIndex
+
+        return ExactIndex
+    try:
+        return _faiss_class(kind)
+    except ImportError as error:
+        raise ImportError(
+            f"an index of kind {kind!r} needs FAISS: pip install 'sommelier[retrieve]'"
+        ) from error
+
+
+def _faiss_class(kind: str) -> type[Index]:
+    match kind:
         case "flat":
-            try:
-                from retrieval.faiss_flat import FaissFlatIndex
-            except ImportError as error:
-                raise ImportError(
-                    "an index of kind 'flat' needs FAISS: pip install 'sommelier[retrieve]'"
-                ) from error
+            from retrieval.faiss_flat import FaissFlatIndex
+
             return FaissFlatIndex
+        case "hnsw":
+            from retrieval.faiss_hnsw import FaissHnswIndex
+
+            return FaissHnswIndex
+        case "ivf":
+            from retrieval.faiss_ivf import FaissIvfIndex
+
+            return FaissIvfIndex
         case _:
-            raise ValueError(f"no index of kind {kind!r}; choose one of {', '.join(KINDS)}")
+            from retrieval.faiss_ivfpq import FaissIvfPqIndex
+
+            return FaissIvfPqIndex

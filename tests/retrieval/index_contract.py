@@ -1,22 +1,51 @@
 """What every index must do; each index's test file inherits it."""
 
+from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from embedders.vectors import normalize
 from retrieval.base import Index, UnusableIndex
+from retrieval.exact import ExactIndex
 from retrieval.registry import create, load
 
+Found = list[list[tuple[str, float]]]
+
 AXES = np.eye(3, dtype=np.float32)
+
+
+@cache
+def world() -> tuple[list[str], NDArray[np.float32], NDArray[np.float32]]:
+    """3,000 items in 30 clusters, and 20 queries among them."""
+    random = np.random.default_rng(0)
+    centers = random.normal(size=(30, 24))
+    vectors = centers[random.integers(30, size=3020)] + 0.5 * random.normal(size=(3020, 24))
+    item_ids = [f"item {number}" for number in random.permutation(3000)]
+    return item_ids, normalize(vectors[:3000]), normalize(vectors[3000:])
+
+
+def recall(found: Found, true: Found) -> float:
+    """The mean share of the true items that were found."""
+    return float(
+        np.mean(
+            [
+                len(dict(a).keys() & dict(b).keys()) / len(b)
+                for a, b in zip(found, true, strict=True)
+            ]
+        )
+    )
 
 
 class IndexContract:
     """Inherited as `class TestX(IndexContract): kind = "x"`."""
 
     kind: ClassVar[str]
+    least_recall: ClassVar[float] = 1.0
+    """Of the true first ten, at the greatest effort, in `world`."""
 
     def index(self, item_ids: list[str], vectors: object, dim: int = 3) -> Index:
         index = create(self.kind, dim=dim)
@@ -102,6 +131,75 @@ class IndexContract:
         index = self.index(["a", "b"], AXES[:2])
         index.add(["c"], AXES[2:])
         assert index.search(AXES[2:], limit=1) == [[("c", 1.0)]]
+
+    def test_the_items_are_named_in_the_order_of_rows(self) -> None:
+        index = self.index(["b", "c"], AXES[:2])
+        index.add(["a"], AXES[2:])
+        assert list(index.item_ids) == ["b", "c", "a"]
+
+    @pytest.mark.parametrize("share", [0.003, 0.05, 0.5, 0.99])
+    def test_only_what_is_allowed_is_found_and_as_much_as_there_is(self, share: float) -> None:
+        item_ids, vectors, queries = world()
+        allowed = np.random.default_rng(3).random(len(vectors)) < share
+        index = self.index(item_ids, vectors, dim=24)
+        names = {one for one, is_allowed in zip(item_ids, allowed, strict=True) if is_allowed}
+        found = index.search(queries, limit=10, allowed_N=allowed)
+        for pairs in found:
+            assert len(pairs) == min(10, len(names))
+            assert {one for one, _ in pairs} <= names
+        some = ExactIndex(dim=24)
+        some.add([one for one in item_ids if one in names], vectors[allowed])
+        greatest = index.efforts[-1] if index.efforts else None
+        found = index.search(queries, limit=10, allowed_N=allowed, effort=greatest)
+        assert recall(found, some.search(queries, limit=10)) >= self.least_recall
+        assert [
+            index.search(queries[[row]], limit=10, allowed_N=allowed, effort=greatest)[0]
+            for row in range(len(queries))
+        ] == found
+
+    def test_where_nothing_is_allowed_nothing_is_found(self) -> None:
+        index = self.index(["a", "b", "c"], AXES)
+        nothing = np.zeros(3, dtype=np.bool_)
+        assert index.search(AXES[:2], limit=2, allowed_N=nothing) == [[], []]
+
+    @pytest.mark.parametrize("bad", [np.ones(2, dtype=np.bool_), np.ones(3, dtype=np.int64)])
+    def test_a_mask_that_does_not_fit_is_refused(self, bad: Any) -> None:
+        index = self.index(["a", "b", "c"], AXES)
+        with pytest.raises(ValueError, match="expected 3 booleans that say which items"):
+            index.search(AXES[:1], limit=1, allowed_N=bad)
+
+    def test_an_effort_below_one_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="effort must be at least 1, got 0"):
+            self.index(["a", "b", "c"], AXES).search(AXES[:1], limit=1, effort=0)
+
+    def test_it_finds_what_it_promises_and_scores_truly(self) -> None:
+        item_ids, vectors, queries = world()
+        index, exact = self.index(item_ids, vectors, dim=24), ExactIndex(dim=24)
+        exact.add(item_ids, vectors)
+        greatest = index.efforts[-1] if index.efforts else None
+        found = index.search(queries, limit=10, effort=greatest)
+        assert recall(found, exact.search(queries, limit=10)) >= self.least_recall
+        true = [dict(pairs) for pairs in exact.search(queries, limit=len(item_ids))]
+        for pairs, scores in zip(index.search(queries, limit=10), true, strict=True):
+            assert pairs == sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+            assert all(scores[item_id] == score for item_id, score in pairs)
+
+    def test_the_same_items_make_an_index_that_answers_alike(self) -> None:
+        item_ids, vectors, queries = world()
+        one, other = (self.index(item_ids, vectors, dim=24) for _ in range(2))
+        assert one.search(queries, limit=10) == other.search(queries, limit=10)
+
+    def test_the_effort_is_one_of_those_offered_and_survives_being_saved(
+        self, tmp_path: Path
+    ) -> None:
+        item_ids, vectors, _ = world()
+        index = self.index(item_ids, vectors, dim=24)
+        assert list(index.efforts) == sorted(set(index.efforts))
+        assert index.effort in (index.efforts or [0])
+        index.effort = index.efforts[0] if index.efforts else 0
+        index.save(tmp_path / "index")
+        loaded = load(self.kind, tmp_path / "index")
+        assert (loaded.effort, loaded.efforts) == (index.effort, index.efforts)
 
     def test_a_loaded_index_answers_as_the_saved_one(self, tmp_path: Path) -> None:
         random = np.random.default_rng(2)
