@@ -3,6 +3,7 @@
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -257,6 +258,9 @@ def test_whoever_reads_sees_one_whole_state_while_items_change_and_indexes_swap(
             live.delete(some)
             with lock:
                 gone.update((one, round_) for one in some)
+            awaited = num_reads + 4  # of three readers, one began after the deletion at least
+            while num_reads < awaited:
+                time.sleep(0.001)
             live.upsert(embeddings=[vectors(TEXT, [f"round-{round_}"], seed=round_)])
             with lock:
                 gone.difference_update((one, round_) for one in some)
