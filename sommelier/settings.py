@@ -4,7 +4,7 @@ Knows no file: `sommelier.settings_file` reads and writes them. Importing this l
 library, so that any command can look at its settings in a moment.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from ranker.config import RankerConfig
 from ranker.limits import ServerConfig, ServiceLimits
 from retrieval.build import IndexConfig
 from retrieval.pooled import PoolingConfig
+from retrieval.sequence_config import SequenceConfig
 
 ENCODERS = (
     EncoderConfig(modality=Modality.TEXT, encoder="minilm"),
@@ -139,11 +140,29 @@ class TargetSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceSettings(SequenceConfig):
+    """The network that reads a history as a sequence, and how it is trained."""
+
+    enabled: bool = True
+    """Train it before the ranker, and search its block with those of the modalities."""
+
+    @property
+    def config(self) -> SequenceConfig:
+        """What training itself takes."""
+        names = [one.name for one in fields(SequenceConfig)]
+        return SequenceConfig(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalSettings:
     """How candidates are found."""
 
+    fusion: Literal["weighted", "rank", "learned"] = "weighted"
+    """weighted: by the weighted sum of the cosines in all blocks. rank: one list for each block,
+    merged by the sum of reciprocal ranks. learned: such lists, scored by a small model that is
+    fitted on moments before the cut."""
     tune: bool = True
-    """Fit the modalities' weights of [pooling] on moments before the cut."""
+    """Fit the weights of [pooling] on moments before the cut."""
     tune_users: int = 500
     """At most so many users' moments are looked at."""
 
@@ -186,6 +205,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     time: TimeSettings = field(default_factory=TimeSettings)
     target: TargetSettings = field(default_factory=TargetSettings)
+    sequence: SequenceSettings = field(default_factory=SequenceSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
     pooling: PoolingConfig = field(default_factory=PoolingConfig)
     index: IndexConfig = field(default_factory=IndexConfig)

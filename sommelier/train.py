@@ -1,34 +1,28 @@
 """Item vectors and interactions before the cut in, a trained adapter of the ranker out.
 
-The LLM, the modalities' weights and the adapter lie in the workspace's models folder. Each is made
-once for its inputs; training itself resumes within a stage.
+The network over histories, the blocks' weights, the LLM and the adapter lie in the workspace's
+models folder. Each is made once for its inputs; training itself resumes within a stage.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from embedders.item_text import item_text
-from evaluation.judgements import Judgement
-from evaluation.split import sample, split
-from feature_repo.atomic import replace_text
 from ranker import embedded_llm
-from ranker.examples import Target, collect, not_yet
+from ranker.examples import Target, collect
 from ranker.training import train as train_adapter
-from retrieval.candidates import Query
 from retrieval.pooled import PoolingConfig
-from retrieval.tuning import fit_weights
+from sommelier.sequence import train_sequence
 from sommelier.state import digest
+from sommelier.tune import TRAIN_FIRST, inputs_key, tune, tuned
 from sommelier.watch import Summary, Watch
-from sommelier.workspace import Workspace, events_key, existing
+from sommelier.workspace import Workspace, existing
 
 EMBEDDED = "embedded"
-POOLING = "pooling.json"
-TRAIN_FIRST = "run `sommelier train`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +51,7 @@ def trained(workspace: Workspace) -> Trained:
     return Trained(
         llm=str(llm) if llm.is_dir() else facts["llm"],
         adapter=existing(models / facts["adapter"], repair=TRAIN_FIRST),
-        pooling=read_pooling(existing(models / POOLING, repair=TRAIN_FIRST)),
+        pooling=tuned(workspace),
     )
 
 
@@ -67,8 +61,9 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
     Raises:
         ValueError: nothing was embedded, or no choice lies before the cut.
     """
-    pooling = _tune(workspace, watch)
-    key = digest(_inputs(workspace), pooling, workspace.settings.ranker)
+    train_sequence(workspace, watch=watch)
+    pooling = tune(workspace, watch=watch)
+    key = training_key(workspace)
     facts = workspace.state.read("train")
     settings, line = workspace.settings, workspace.timeline
     models = settings.paths.models
@@ -87,7 +82,7 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             histories=workspace.histories,
             retriever=workspace.retriever(pooling, until=line.graph_until),
             config=settings.ranker.training,
-            created_at=created_at(workspace),
+            created_at=workspace.created_at,
         )
     with watch.task("training") as advance:
         adapter = train_adapter(
@@ -113,90 +108,12 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
 
 def training_key(workspace: Workspace) -> str:
     """Changes when training has to be run again."""
-    pooling = read_pooling(workspace.settings.paths.models / POOLING)
-    return digest(_inputs(workspace), pooling, workspace.settings.ranker)
-
-
-def read_pooling(path: Path) -> PoolingConfig:
-    """What `train` tuned and wrote."""
-    facts = json.loads(path.read_text("utf-8"))["pooling"]
-    return PoolingConfig(**facts)
-
-
-def _inputs(workspace: Workspace) -> str:
-    """Of everything that is learned from: vectors, and the events before the cut."""
-    line, settings = workspace.timeline, workspace.settings
-    events = workspace.catalog.interactions
-    before = events.filter(pc.less(events["timestamp"], line.cut))
-    return digest(
-        workspace.vectors_key,
-        events_key(before),
-        (line.graph_until, line.cut),
-        settings.target,
-        settings.store.history_limit,
-    )
-
-
-def _tune(workspace: Workspace, watch: Watch) -> PoolingConfig:
-    """The pooling of the settings, its weights fitted on what users chose before the cut."""
-    settings, line = workspace.settings, workspace.timeline
-    path = settings.paths.models / POOLING
-    key = digest(_inputs(workspace), settings.pooling, settings.retrieval)
-    if path.exists() and json.loads(path.read_text("utf-8")).get("key") == key:
-        return read_pooling(path)
-    pooling = settings.pooling
-    if settings.retrieval.tune:
-        moments, born = _moments(workspace), created_at(workspace)
-        with watch.task("the modalities' weights"):
-            histories = workspace.histories([(one.user_id, one.as_of) for one in moments])
-            queries = [
-                Query(
-                    user_id=one.user_id,
-                    history=history,
-                    as_of=one.as_of,
-                    exclude=not_yet(born, one.as_of),
-                )
-                for one, history in zip(moments, histories, strict=True)
-            ]
-            pooling = fit_weights(
-                queries,
-                [one.item_ids for one in moments],
-                item_vectors=workspace.item_vectors,
-                user_vectors=workspace.user_vectors,
-                as_of=line.graph_until,
-                pooling=pooling,
-            )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"key": key, "pooling": asdict(pooling)}
-    replace_text(path, json.dumps(facts, indent=2, sort_keys=True) + "\n")
-    # As read: a JSON number has lost nothing, and the next run must compare equal.
-    return read_pooling(path)
+    return digest(inputs_key(workspace), tuned(workspace), workspace.settings.ranker)
 
 
 def created_at(workspace: Workspace) -> dict[str, datetime]:
     """When items came to be, for those of which the catalog says so."""
-    return {
-        item.item_id: item.created_at
-        for item in workspace.catalog.items()
-        if item.created_at is not None
-    }
-
-
-def _moments(workspace: Workspace) -> tuple[Judgement, ...]:
-    """What users chose between the graph's end and the cut, asked as evaluation will ask."""
-    settings, line = workspace.settings, workspace.timeline
-    whole = split(
-        workspace.timed_interactions,
-        cut=line.graph_until,
-        until=line.cut,
-        behaviors=settings.target.behaviors,
-        min_weight=settings.target.min_weight,
-        min_history=settings.evaluation.min_history,
-        warm_up=settings.evaluation.warm_up,
-        known_items=workspace.item_ids,
-    )
-    seed = settings.ranker.training.seed
-    return sample(whole, limit=settings.retrieval.tune_users, seed=seed).judgements
+    return workspace.created_at
 
 
 def _llm(workspace: Workspace, watch: Watch) -> str:

@@ -5,26 +5,31 @@ from dataclasses import asdict
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from embedders import catalog, tables
-from embedders.items import Interaction, Modality
+from embedders.items import EPOCH, Interaction, Modality
 from embedders.vectors import Embeddings, Space
 from feature_repo.base import Entity, HistoryConfig
 from feature_repo.store import Store
+from retrieval import registry
+from retrieval.composed import query_encoder
 from retrieval.concatenated import ItemVectors, concatenate
-from retrieval.pooled import PooledHistory, PoolingConfig
+from retrieval.pooled import PoolingConfig
 from retrieval.popularity import popularity
-from retrieval.registry import create
 from retrieval.retriever import Retriever
 from sommelier.ordered_catalog import ordered
 from sommelier.settings import Settings
 from sommelier.state import State, digest
 from sommelier.timeline import Timeline, timeline
 
+if TYPE_CHECKING:
+    from retrieval.sequence import BoundSequence, SequenceEncoder
+
+SEQUENCE_FILE = "sequence.safetensors"  # among the models
 EMBED_FIRST = "run `sommelier embed` first"
 
 
@@ -74,14 +79,19 @@ class Workspace:
         return ids
 
     @cached_property
+    def created_at(self) -> dict[str, datetime]:
+        """When items came to be, for those of which the catalog says so."""
+        return {
+            item.item_id: item.created_at
+            for item in self.catalog.items()
+            if item.created_at is not None
+        }
+
+    @cached_property
     def known_items(self) -> frozenset[str]:
         """The items that were there before the cut, and those that do not say since when."""
-        cut = self.timeline.cut
-        return frozenset(
-            item.item_id
-            for item in self.catalog.items()
-            if item.created_at is None or item.created_at < cut
-        )
+        cut, created_at = self.timeline.cut, self.created_at
+        return frozenset(one for one in self.item_ids if created_at.get(one, EPOCH) < cut)
 
     def spaces(self) -> tuple[Space, ...]:
         """The spaces of the last embedding, by modality.
@@ -95,13 +105,42 @@ class Workspace:
         return tuple(space_of(one) for one in facts)
 
     @cached_property
-    def item_vectors(self) -> ItemVectors:
-        """All items' vectors side by side, as the store holds them now."""
+    def content_vectors(self) -> ItemVectors:
+        """The modalities' blocks, as the store holds them now."""
         return concatenate(
             (self.store.read(space) for space in self.spaces()),
             item_ids=self.item_ids,
             fitted_on=self.known_items,
         )
+
+    @cached_property
+    def sequence(self) -> "SequenceEncoder | None":
+        """The trained network over histories; None where there is none of these vectors.
+
+        Raises:
+            UnusableIndex: its file is missing or damaged.
+        """
+        if not self.settings.sequence.enabled or not self.state.read("sequence"):
+            return None
+        found = registry.load_sequence(self.settings.paths.models / SEQUENCE_FILE)
+        return found if set(found.spaces) <= set(self.content_vectors.spaces) else None
+
+    @cached_property
+    def item_vectors(self) -> ItemVectors:
+        """All items' vectors side by side, the network's too where one is trained."""
+        if self.sequence is None:
+            return self.content_vectors
+        return self.content_vectors.joined(self.sequence.items(self.content_vectors))
+
+    @cached_property
+    def query_vectors(self) -> "BoundSequence | None":
+        """What the network makes of queries; None where none is trained."""
+        return None if self.sequence is None else self.sequence.bound(self.item_vectors)
+
+    def forget_vectors(self) -> None:
+        """Look the network and what it makes up again, after it was trained."""
+        for name in ("sequence", "item_vectors", "query_vectors", "vectors_key"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def user_vectors(self) -> Embeddings | None:
@@ -138,10 +177,16 @@ class Workspace:
     def retriever(self, pooling: PoolingConfig, *, until: datetime) -> Retriever:
         """A retriever in memory that knows nothing of events from `until` on."""
         items = self.item_vectors
-        index = create(self.settings.index.kind, dim=items.dim)
+        index = registry.create(self.settings.index.kind, dim=items.dim)
         rows = np.flatnonzero(items.is_present_NM.any(axis=1)).tolist()
         index.add([items.item_ids[row] for row in rows], items.vectors_ND[rows])
-        encoder = PooledHistory(items, config=pooling, user_vectors=self.user_vectors, as_of=until)
+        encoder = query_encoder(
+            items,
+            pooling=pooling,
+            user_vectors=self.user_vectors,
+            as_of=until,
+            sequence=self.query_vectors,
+        )
         counts = popularity(self.catalog.interactions, until=until)
         return Retriever(index, items, encoder, popularity=counts)
 

@@ -51,7 +51,7 @@ def test_an_unknown_key_is_refused_at_every_level(
         ("[index]\nseed = true", "index.seed: expected a valid integer, got true"),
         ("[retrieval]\ntune = 'yes'", "retrieval.tune: expected a valid boolean"),
         ("[catalog.columns]\ndescription = 'plot'", "catalog.columns.description: "),
-        ("[pooling.weights]\nsmell = 1", "pooling.weights.smell"),
+        ("[pooling.weights]\nsmell = 1", "no block 'smell'"),
         ("[time]\ncut = 'later'", "time.cut: expected 'end'"),
         ("[time]\ncut = 2024-05-31T00:00:00", "needs a time zone"),
         ("ranker = 3", "ranker: expected an object, got 3"),

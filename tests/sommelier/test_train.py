@@ -7,7 +7,8 @@ import pyarrow.compute as pc
 import pytest
 
 from sommelier.settings_file import load
-from sommelier.train import read_pooling, trained, training_key
+from sommelier.train import trained, training_key
+from sommelier.tune import tuned
 from sommelier.workspace import Workspace
 
 
@@ -27,7 +28,8 @@ def test_what_was_trained_lies_in_the_workspace(workspace: Workspace) -> None:
     models = workspace.settings.paths.models
     assert ready.adapter.parent == models / "adapters"
     assert Path(ready.llm).parent == models / "llm"
-    assert ready.pooling == read_pooling(models / "pooling.json")
+    assert ready.pooling == tuned(workspace)
+    assert (models / "pooling.json").is_file()
 
 
 def test_the_state_names_no_place_of_this_machine(workspace: Workspace) -> None:
