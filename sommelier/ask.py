@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ranker.ranking import Ranking, Status
 from ranker.serving import Serving
 from retrieval.candidates import Query
+from retrieval.filters import Filter
 from sommelier.watch import Summary
 
 
@@ -45,16 +46,43 @@ class Reply:
     """The server's address, or `this process`."""
 
 
-def recommend(serving: Serving, *, user_id: str, top_k: int, num_candidates: int) -> Reply:
-    """The best of the whole catalog, found in this process.
+def asked(
+    user_id: str, *, conditions: Sequence[str], deny: Sequence[str], weights: Sequence[str]
+) -> Query:
+    """A query as words of the command line describe it.
+
+    Args:
+        user_id: Whose.
+        conditions: Such as `price<=20`, as `Filter.parse` reads them.
+        deny: Items that are not wanted.
+        weights: Such as `text=0.5`: how much a block counts this once.
 
     Raises:
-        ValueError: the store does not know the user.
+        ValueError: a condition or a weight that is not understood.
     """
-    _check_user(serving, user_id)
-    query = Query(user_id=user_id)
+    filters = Filter.parse(conditions, deny=deny) if conditions or deny else None
+    weighed: dict[str, float] = {}
+    for word in weights:
+        name, _, text = word.partition("=")
+        try:
+            weighed[name.strip()] = float(text)
+        except ValueError as error:
+            raise ValueError(
+                f"--weight {word}: expected a block's name, such as text=0.5"
+            ) from error
+    return Query(user_id=user_id, filters=filters, weights=weighed or None)
+
+
+def recommend(serving: Serving, query: Query, *, top_k: int, num_candidates: int) -> Reply:
+    """The best that the query allows of the catalog, found in this process.
+
+    Raises:
+        ValueError: the store does not know the user, or the generation lacks what the query
+            filters by or weighs.
+    """
+    _check_user(serving, query.user_id)
     candidates = serving.retrieve(query, limit=max(top_k, num_candidates))
-    return _local(serving, user_id, serving.rerank(query, candidates), top_k)
+    return _local(serving, query.user_id, serving.rerank(query, candidates), top_k)
 
 
 def rerank(serving: Serving, *, user_id: str, item_ids: Sequence[str]) -> Reply:

@@ -193,6 +193,15 @@ def serve(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Deb
 def recommend(
     user: User,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many items.")] = 10,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="'PRICE<=20'", help="Only such items; may be repeated."),
+    ] = None,
+    deny: Annotated[str, typer.Option("--deny", metavar="A,B", help="None of these.")] = "",
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="TEXT=0.5", help="What a block counts; may be repeated."),
+    ] = None,
     server: Server = None,
     timeout: Timeout = 10.0,
     settings: SettingsPath = FILE,
@@ -203,7 +212,10 @@ def recommend(
     with told(is_debug=debug):
         from sommelier import ask
 
+        query = ask.asked(user, conditions=filters or (), deny=_listed(deny), weights=weights or ())
         if server is not None:
+            if filters or deny or weights:
+                raise ValueError("--filter, --deny and --weight are answered without --server")
             reply = ask.recommend_from(server, user_id=user, top_k=top_k, timeout_s=timeout)
             _show_reply(reply)
             return
@@ -212,7 +224,7 @@ def recommend(
 
         reply = ask.recommend(
             loaded(workspace, watch=watch),
-            user_id=user,
+            query,
             top_k=top_k,
             num_candidates=workspace.settings.limits.default_candidates,
         )
@@ -230,7 +242,7 @@ def rerank(
     debug: Debug = False,
 ) -> None:
     """These items in the order that suits a user."""
-    item_ids = [one.strip() for one in items.split(",") if one.strip()]
+    item_ids = _listed(items)
     with told(is_debug=debug):
         from sommelier import ask
 
@@ -290,6 +302,11 @@ def demo(
 
         watch = ConsoleWatch(terminal())
         run(out, catalog=catalog, effort=effort, overrides=overrides or (), watch=watch)
+
+
+def _listed(words: str) -> list[str]:
+    """The ids in a list with commas."""
+    return [one.strip() for one in words.split(",") if one.strip()]
 
 
 def _show_reply(reply: "Reply") -> None:

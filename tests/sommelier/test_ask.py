@@ -3,7 +3,8 @@
 import pytest
 
 from ranker.ranking import Status
-from sommelier.ask import Line, Reply, summary
+from retrieval.filters import Filter
+from sommelier.ask import Line, Reply, asked, summary
 
 
 def line(rank: int, retrieval_rank: int, status: Status = Status.OK) -> Line:
@@ -38,3 +39,23 @@ def test_a_reply_is_a_table_that_says_who_judged() -> None:
     assert shown.rows[0] == ("1", "a", "[Red]", "1.000", "2", "▲1", "")
     assert shown.rows[1] == ("-", "a", "[Red]", "", "-", "", "unknown item")
     assert shown.notes == ("generation g-1, judged by llm, from this process",)
+
+
+def test_words_of_the_command_line_become_a_query() -> None:
+    query = asked(
+        "ann",
+        conditions=["price<=20", "kind=duo|trio"],
+        deny=["a"],
+        weights=["text=0.5", "graph=2"],
+    )
+    assert query.user_id == "ann"
+    assert query.filters == Filter.parse(["price<=20", "kind=duo|trio"], deny=["a"])
+    assert query.weights == {"text": 0.5, "graph": 2.0}
+    plain = asked("ann", conditions=[], deny=[], weights=[])
+    assert (plain.filters, plain.weights) == (None, None)
+
+
+@pytest.mark.parametrize("word", ["text", "text=much"])
+def test_a_weight_that_is_no_number_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=f"--weight {word}: expected a block's name"):
+        asked("ann", conditions=[], deny=[], weights=[word])

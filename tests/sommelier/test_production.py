@@ -6,6 +6,7 @@ import pytest
 
 from feature_repo import repo_config
 from ranker.server import running
+from retrieval.candidates import Query
 from sommelier import ask
 from sommelier.serve import loaded
 from sommelier.settings_file import load
@@ -47,7 +48,7 @@ def test_a_workspace_answers_the_same_from_any_online_store(
     profile: str, built: Path, copy_of_built: Path, servers: RedisServer, run: Run
 ) -> None:
     embedded = loaded(Workspace(load(built)), watch=Unwatched())
-    expected = ask.recommend(embedded, user_id=USER, top_k=10, num_candidates=60)
+    expected = ask.recommend(embedded, Query(user_id=USER), top_k=10, num_candidates=60)
 
     use(profile, copy_of_built)
     materialized = run("materialize", "--settings", copy_of_built)

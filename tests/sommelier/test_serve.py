@@ -7,6 +7,7 @@ import pytest
 from ranker.answers import RankerError
 from ranker.loaded import LoadedGeneration
 from ranker.server import running
+from retrieval.candidates import Query
 from sommelier import ask
 from sommelier.serve import loaded
 from sommelier.settings_file import load
@@ -25,7 +26,7 @@ def serving(built: Path) -> LoadedGeneration:
 
 
 def test_a_remote_answer_is_the_local_one(serving: LoadedGeneration) -> None:
-    local = ask.recommend(serving, user_id=USER, top_k=10, num_candidates=100)
+    local = ask.recommend(serving, Query(user_id=USER), top_k=10, num_candidates=100)
     with running(serving) as server:
         remote = ask.recommend_from(server.address, user_id=USER, top_k=10, timeout_s=30)
     assert remote.lines == local.lines
@@ -48,7 +49,7 @@ def test_a_server_tells_an_unknown_user(serving: LoadedGeneration) -> None:
 
 
 def test_nothing_of_the_users_past_is_recommended(serving: LoadedGeneration) -> None:
-    reply = ask.recommend(serving, user_id=USER, top_k=60, num_candidates=60)
+    reply = ask.recommend(serving, Query(user_id=USER), top_k=60, num_candidates=60)
     met = {event.item_id for event in serving.history(USER) or ()}
     assert met
     assert not met & {line.item_id for line in reply.lines}
