@@ -121,14 +121,16 @@ def ranks(scores_UK: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def is_valid(scores_UK: Values) -> Values:
     """1 where the system could judge any item of the list, so that it has an answer, else 0."""
-    return (~np.isnan(scores_UK)).any(axis=1).astype(np.float64)
+    valid_U: Values = (~np.isnan(scores_UK)).any(axis=1).astype(np.float64)
+    return valid_U
 
 
 def list_auc(scores_UK: Values) -> Values:
     """The share of negatives that the right item outranks, a tie counting half, [U]."""
     above_U, tied_U = ranks(scores_UK)
     num = scores_UK.shape[1] - 1
-    return (num - above_U - tied_U / 2) / num
+    shares_U: Values = (num - above_U - tied_U / 2) / num
+    return shares_U
 
 
 def pooled_auc(scores_UK: Values) -> float:

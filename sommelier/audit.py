@@ -96,16 +96,15 @@ def audit(
             "future to be exchanged: set an earlier time.cut or time.cut_share"
         )
     with _folder(folder) as root, _one_thread():
-        pair = []
-        for name, own_seed in (("as it is", None), ("another future", seed)):
-            watch.heading(f"the route on the catalog, {name}")
-            traveler = prepare(workspace, root / name.replace(" ", "-"), seed=own_seed)
-            traveler.go(watch)
-            pair.append(traveler)
-        with closing(pair[0].workspace), closing(pair[1].workspace):
-            asked = whom(workspace, pair[0].copied, limit=num_users, seed=seed)
+        own = prepare(workspace, root / "as-it-is", seed=None)
+        other = prepare(workspace, root / "another-future", seed=seed)
+        with closing(own.workspace), closing(other.workspace):
+            for name, traveler in (("as it is", own), ("with another future", other)):
+                watch.heading(f"the route on the catalog {name}")
+                traveler.go(watch)
+            asked = whom(workspace, own.copied, limit=num_users, seed=seed)
             with watch.task("comparing"):
-                return compared(*pair, asked)
+                return compared(own, other, asked)
 
 
 def prepare(workspace: Workspace, folder: Path, *, seed: int | None) -> Traveler:
