@@ -20,7 +20,7 @@ from ranker.examples import Example, Target, moments, not_yet
 from ranker.training import train as train_adapter
 from retrieval.candidates import Query
 from sommelier.protocol_setting import Setting, scorer
-from sommelier.train import created_at, trained
+from sommelier.train import trained
 
 FEW_STEPS = 40  # of training on a handful of rows; more would only learn them by heart
 MAX_PAIRS = 5000
@@ -66,7 +66,7 @@ def _few_steps(setting: Setting) -> int:
 def _pairs(setting: Setting) -> list[Example]:
     """A chosen item and one that the user never touched, at each moment that the ranker may see."""
     workspace, line = setting.workspace, setting.workspace.timeline
-    settings, born = workspace.settings, created_at(workspace)
+    settings, born = workspace.settings, workspace.created_at
     behaviors = settings.target.behaviors
     asked = moments(
         workspace.catalog.interactions,

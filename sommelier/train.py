@@ -6,7 +6,6 @@ models folder. Each is made once for its inputs; training itself resumes within 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -109,11 +108,6 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
 def training_key(workspace: Workspace) -> str:
     """Changes when training has to be run again."""
     return digest(inputs_key(workspace), tuned(workspace), workspace.settings.ranker)
-
-
-def created_at(workspace: Workspace) -> dict[str, datetime]:
-    """When items came to be, for those of which the catalog says so."""
-    return workspace.created_at
 
 
 def _llm(workspace: Workspace, watch: Watch) -> str:
