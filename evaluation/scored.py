@@ -8,7 +8,7 @@ scored p a share of p was chosen.
 
 Only ranked items are looked at: an item that retrieval missed is neither right nor wrong here.
 
-Shape legend: N scored items of all users, U users.
+Shape legend: N scored items of all users, U users, V users with an AUC.
 """
 
 from collections.abc import Sequence
@@ -42,10 +42,11 @@ class Scored:
 class GroupedAuc:
     """AUC within users."""
 
-    mean: float
-    """The plain mean over users with an AUC (macro, as every metric here)."""
-    weighted: float
-    """The mean weighted by the number of scored items, as GAUC was first defined."""
+    mean: float | None
+    """The plain mean over users with an AUC (macro, as every metric here); None where no user
+    has one."""
+    weighted: float | None
+    """The mean weighted by the number of scored items, as GAUC was first defined; None likewise."""
     values_U: NDArray[np.float64]
     """By user, aligned to the judgements; NaN for a user whose list holds only right or only
     wrong items, or none: there is no pair to order, so such a user counts in no mean."""
@@ -128,17 +129,16 @@ def grouped_auc(found: Scored) -> GroupedAuc:
     """AUC of each user's own list, and its means over users.
 
     Raises:
-        ValueError: no user has both chosen items and others.
+        ValueError: not aligned, or a score that is no number.
     """
     _check(found.scores_N, found.is_chosen_N)
     values_U = _auc_by_user(found)
     has_auc_U = ~np.isnan(values_U)
-    if not has_auc_U.any():
-        raise ValueError("no user's list holds both chosen items and others, so no AUC exists")
     counts_U = np.bincount(found.users_N, minlength=found.num_users)
+    known_V, weights_V = values_U[has_auc_U], counts_U[has_auc_U]
     return GroupedAuc(
-        mean=float(values_U[has_auc_U].mean()),
-        weighted=float(np.average(values_U[has_auc_U], weights=counts_U[has_auc_U])),
+        mean=float(known_V.mean()) if len(known_V) else None,
+        weighted=float(np.average(known_V, weights=weights_V)) if len(known_V) else None,
         values_U=values_U,
         num_without=int((~has_auc_U).sum()),
     )
