@@ -19,8 +19,15 @@ def push(workspace: Workspace, events: Path, *, watch: Watch) -> Summary:
     The log that `embed` reads every night should hold them as well by then.
 
     Raises:
-        ValueError: the file cannot be read, or the store was not materialized yet.
+        ValueError: the file cannot be read, the store was not materialized yet, or the split is not
+            one of time.
     """
+    split = workspace.settings.time.split
+    if split != "time":
+        raise ValueError(
+            f'the split "{split}" has a clock of its own, on which an event of now has no place: '
+            "add the events to the catalog and embed them into a new workspace"
+        )
     store = workspace.store
     with watch.task("events"):
         item_ids = pa.array(store.profile_ids(), pa.string())

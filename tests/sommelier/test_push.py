@@ -72,3 +72,12 @@ def test_a_file_without_events_is_an_error_that_names_the_column(
     (tmp_path / "new.csv").write_text("user_id,behavior\nu,view\n")
     with pytest.raises(ValueError, match="item_id"):
         push(Workspace(load(copy_of_built)), tmp_path / "new.csv", watch=Unwatched())
+
+
+def test_an_event_of_now_has_no_place_on_a_splits_own_clock(
+    run: Run, shop: Path, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "events.jsonl", event("user-0001", "box-0001"))
+    result = run("push", file, "--settings", shop / "sommelier.toml", "--set", "time.split=user")
+    assert result.exit_code == 1
+    assert 'the split "user" has a clock of its own' in result.stderr
