@@ -89,7 +89,7 @@ def read_windows(
     by_behavior = [config.behavior_weights.get(one, 1.0) for one in behaviors.tolist()]
     weights_E = np.asarray(by_behavior, dtype=np.float32)[behaviors_E]
     if not config.predict_repeats:
-        weights_E[_is_repeated(users_E, items_E)] = 0
+        weights_E = _at_first(users_E, items_E, weights_E)
     starts, lengths = _cut(np.bincount(users_E), config.limit)
     is_of_use_W = np.array(
         [weights_E[a + 1 : a + n].any() for a, n in zip(starts, lengths, strict=True)], dtype=bool
@@ -144,12 +144,21 @@ def _numbers(events: pa.Table, name: str) -> NDArray[np.int64]:
     return np.asarray(filled.to_numpy(), dtype=np.int64)
 
 
-def _is_repeated(users_E: NDArray[np.int64], items_E: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the same user had the same item before."""
+def _at_first(
+    users_E: NDArray[np.int64], items_E: NDArray[np.int64], weights_E: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What a user's first event with an item counts: as much as the strongest that came of it.
+
+    Who buys has looked before, so that no first event is a purchase; yet it is the purchase that
+    is to be foreseen. Later events with the item count nothing, for the history holds it.
+    """
     keys_E = users_E * (items_E.max(initial=0) + 1) + items_E
-    is_repeated_E = np.ones(len(keys_E), dtype=bool)
-    is_repeated_E[np.unique(keys_E, return_index=True)[1]] = False
-    return is_repeated_E
+    _, firsts_P, pairs_E = np.unique(keys_E, return_index=True, return_inverse=True)
+    strongest_P = np.zeros(len(firsts_P), dtype=np.float32)
+    np.maximum.at(strongest_P, pairs_E, weights_E)
+    counted_E = np.zeros_like(weights_E)
+    counted_E[firsts_P] = strongest_P
+    return counted_E
 
 
 def _cut(lengths_U: NDArray[np.int64], limit: int) -> tuple[list[int], list[int]]:

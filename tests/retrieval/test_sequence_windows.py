@@ -72,6 +72,22 @@ def test_a_behavior_of_weight_0_is_read_but_not_predicted() -> None:
         read(given, replace(config, behavior_weights={"view": 0.0, "buy": 0.0}))
 
 
+def test_a_first_event_counts_as_the_strongest_that_came_of_it() -> None:
+    weights = {"view": 0.25, "cart": 0.5}
+    given = table(
+        ("u", "a", "view"),
+        ("u", "b", "view"),
+        ("u", "c", "view"),
+        ("u", "b", "cart"),
+        ("v", "a", "view"),
+        ("v", "b", "view"),
+    )
+    windows = read(given, replace(CONFIG, limit=9, behavior_weights=weights))
+    np.testing.assert_array_equal(windows.weights_E, [0.25, 0.5, 0.25, 0, 0.25, 0.25])
+    repeats = read(given, replace(CONFIG, limit=9, behavior_weights=weights, predict_repeats=True))
+    np.testing.assert_array_equal(repeats.weights_E, [0.25, 0.25, 0.25, 0.5, 0.25, 0.25])
+
+
 def test_free_text_is_no_behavior() -> None:
     given = table(*[("u", "ab"[n % 2], f"note {n}") for n in range(100)])
     with pytest.raises(ValueError, match="100 behaviors are too many"):
