@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.near import near_rows
-from retrieval.order import best_first, exact_scores, largest_norm, rounding
+from retrieval.order import best_first, exact_scores, rounding
 
 COPIED_ROWS = 32_768  # so many rows at most are copied, to lie side by side
 
@@ -24,6 +24,7 @@ def scan(
     *,
     rows_R: NDArray[np.int64],
     limit: int,
+    norm: float,
 ) -> list[list[tuple[str, float]]]:
     """For each query the `limit` best (item id, score) pairs among the rows, ties by item id.
 
@@ -33,6 +34,7 @@ def scan(
         item_ids: The items, by row.
         rows_R: Which rows are compared, each once.
         limit: How many to return at most; fewer where there are fewer rows.
+        norm: The length of the longest row, or more.
     """
     if len(rows_R) <= COPIED_ROWS:
         near_RD, allowed_N = vectors_ND[rows_R], None
@@ -40,7 +42,7 @@ def scan(
         near_RD, allowed_N = vectors_ND, np.zeros(len(vectors_ND), dtype=np.bool_)
         allowed_N[rows_R] = True
         rows_R = np.arange(len(vectors_ND))
-    slack_Q = rounding(queries_QD, largest_norm(near_RD))
+    slack_Q = rounding(queries_QD, norm)
     near = near_rows(near_RD, queries_QD, limit=limit, slack_Q=slack_Q, allowed_N=allowed_N)
     found = []
     for query_D, places in zip(queries_QD, near, strict=True):

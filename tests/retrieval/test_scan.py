@@ -22,7 +22,7 @@ def test_the_best_rows_are_found_copied_or_where_they_lie(
     monkeypatch.setattr(module, "COPIED_ROWS", copied)
     vectors, ids, queries = world()
     rows = np.random.default_rng(1).permutation(300)[:280]
-    found = scan(queries, vectors, ids, rows_R=rows, limit=limit)
+    found = scan(queries, vectors, ids, rows_R=rows, limit=limit, norm=20)
     for query, pairs in zip(queries, found, strict=True):
         scores = (vectors * query).sum(axis=1)
         best = sorted(rows.tolist(), key=lambda row: (-scores[row], ids[row]))[:limit]
@@ -32,5 +32,5 @@ def test_the_best_rows_are_found_copied_or_where_they_lie(
 def test_no_row_and_no_query_find_nothing() -> None:
     vectors, ids, queries = world()
     none = np.zeros(0, dtype=np.int64)
-    assert scan(queries, vectors, ids, rows_R=none, limit=3) == [[]] * 5
-    assert scan(queries[:0], vectors, ids, rows_R=np.arange(300), limit=3) == []
+    assert scan(queries, vectors, ids, rows_R=none, limit=3, norm=20) == [[]] * 5
+    assert scan(queries[:0], vectors, ids, rows_R=np.arange(300), limit=3, norm=20) == []
