@@ -5,6 +5,9 @@
     vectors.safetensors    the items in the concatenated space, for evidence and histories
     users.safetensors      the users' graph vectors, where there are any
     popularity.json        items by popularity, for queries of which nothing is known
+    attributes.parquet     what items are filtered by, where they have attributes
+    sequence.safetensors   the network over histories, where one is trained
+    fusion.json            how lists of single blocks are fused, where that is learned
 
 The folder is made beside its final place and then renamed, so that it is there whole or not at
 all. Where an older one is in the way, that one is moved aside first and deleted last.
@@ -19,25 +22,36 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embedders.items import Interaction, Modality
 from embedders.vectors import Embeddings, Space
-from retrieval.base import REPAIR, Index, UnusableIndex
+from retrieval.attributes import Attributes
+from retrieval.base import REPAIR, Index, QueryEncoder, UnusableIndex
 from retrieval.candidates import Query
+from retrieval.composed import query_encoder
 from retrieval.concatenated import ItemVectors
 from retrieval.exact import ExactIndex
+from retrieval.fusion import Fusion
+from retrieval.learned_fusion import Learned
 from retrieval.manifest import NAME, Manifest
-from retrieval.pooled import PooledHistory, PoolingConfig
-from retrieval.registry import create
+from retrieval.pooled import PoolingConfig
+from retrieval.rank_fusion import ByRank
+from retrieval.registry import create, load_sequence
 from retrieval.registry import load as load_index
 from retrieval.retriever import Retriever
 from retrieval.tensor_file import read, write, write_bytes
 
 INDEX, VECTORS, USERS = "index.safetensors", "vectors.safetensors", "users.safetensors"
-POPULARITY = "popularity.json"
+POPULARITY, ATTRIBUTES = "popularity.json", "attributes.parquet"
+SEQUENCE, FUSION = "sequence.safetensors", "fusion.json"
 RECALL_DEPTH = 100
+
+
+if TYPE_CHECKING:
+    from retrieval.sequence import SequenceEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +76,30 @@ class Retrieval:
     item_vectors: ItemVectors
     user_vectors: Embeddings | None
     popularity: list[tuple[str, float]]
+    attributes: Attributes | None = None
+    sequence: "SequenceEncoder | None" = None
+    fusion: Fusion | None = None
+
+    def query_encoder(self, pooling: PoolingConfig | None = None) -> QueryEncoder:
+        """What queries are encoded with; `pooling` replaces the manifest's."""
+        return query_encoder(
+            self.item_vectors,
+            pooling=pooling or self.manifest.pooling,
+            user_vectors=self.user_vectors,
+            as_of=self.manifest.as_of,
+            sequence=self.sequence.bound(self.item_vectors) if self.sequence else None,
+        )
 
     def retriever(self, pooling: PoolingConfig | None = None) -> Retriever:
         """The retriever of these parts; `pooling` replaces the manifest's, without a rebuild."""
-        encoder = PooledHistory(
+        return Retriever(
+            self.index,
             self.item_vectors,
-            config=pooling or self.manifest.pooling,
-            user_vectors=self.user_vectors,
-            as_of=self.manifest.as_of,
+            self.query_encoder(pooling),
+            popularity=self.popularity,
+            attributes=self.attributes,
+            fusion=self.fusion,
         )
-        return Retriever(self.index, self.item_vectors, encoder, popularity=self.popularity)
 
 
 def build(
@@ -83,6 +111,9 @@ def build(
     popularity: Sequence[tuple[str, float]],
     user_vectors: Embeddings | None = None,
     as_of: datetime | None = None,
+    attributes: Attributes | None = None,
+    sequence: "SequenceEncoder | None" = None,
+    fusion: Fusion | None = None,
 ) -> Manifest:
     """Write the folder, replacing an older one.
 
@@ -94,11 +125,21 @@ def build(
         popularity: (item id, count), most popular first.
         user_vectors: The users' graph vectors, in the items' graph space.
         as_of: The cut before which everything was read.
+        attributes: What items may be filtered by.
+        sequence: The network over histories, where the items have its block.
+        fusion: How lists of single blocks become one; None for the weighted sum of cosines.
 
     Raises:
-        ValueError: no item has a vector, or the users' vectors are of another space.
+        ValueError: no item has a vector, the users' vectors are of another space, or there is a
+            block without its network.
     """
-    encoder = PooledHistory(item_vectors, config=pooling, user_vectors=user_vectors, as_of=as_of)
+    encoder = query_encoder(
+        item_vectors,
+        pooling=pooling,
+        user_vectors=user_vectors,
+        as_of=as_of,
+        sequence=sequence.bound(item_vectors) if sequence else None,
+    )
     index = _filled(create(config.kind, dim=item_vectors.dim), item_vectors)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -107,6 +148,12 @@ def build(
         index.save(temporary / INDEX)
         _save_vectors(temporary, item_vectors, user_vectors)
         write_bytes(temporary / POPULARITY, json.dumps([list(one) for one in popularity]).encode())
+        if attributes is not None:
+            attributes.save(temporary / ATTRIBUTES)
+        if sequence is not None:
+            sequence.save(temporary / SEQUENCE)
+        if isinstance(fusion, Learned):
+            fusion.save(temporary / FUSION)
         manifest = Manifest(
             kind=config.kind,
             spaces=item_vectors.spaces,
@@ -116,6 +163,7 @@ def build(
             num_users=0 if user_vectors is None else len(user_vectors),
             as_of=as_of,
             pooling=pooling,
+            fusion=_fusion_name(fusion),
             recall_against_exact=_recall(index, item_vectors, encoder, config),
             files={path.name: _sha256(path) for path in sorted(temporary.iterdir())},
             versions=_versions(),
@@ -170,7 +218,34 @@ def load(folder: Path, *, expected_spaces: Iterable[Space] | None = None) -> Ret
         item_vectors=item_vectors,
         user_vectors=user_vectors,
         popularity=[(item_id, float(count)) for item_id, count in pairs],
+        attributes=Attributes.load(folder / ATTRIBUTES) if ATTRIBUTES in manifest.files else None,
+        sequence=load_sequence(folder / SEQUENCE) if SEQUENCE in manifest.files else None,
+        fusion=_fusion(manifest.fusion, folder),
     )
+
+
+def _fusion_name(fusion: Fusion | None) -> str:
+    match fusion:
+        case None:
+            return "weighted"
+        case ByRank():
+            return "rank"
+        case Learned():
+            return "learned"
+        case _:
+            raise ValueError(f"an index folder holds no fusion such as {type(fusion).__name__}")
+
+
+def _fusion(name: str, folder: Path) -> Fusion | None:
+    match name:
+        case "weighted":
+            return None
+        case "rank":
+            return ByRank()
+        case "learned":
+            return Learned.load(folder / FUSION)
+        case _:
+            raise UnusableIndex(f"{folder} names an unknown fusion {name!r}: {REPAIR}")
 
 
 def _filled(index: Index, item_vectors: ItemVectors) -> Index:
@@ -198,7 +273,7 @@ def _save_vectors(folder: Path, item_vectors: ItemVectors, user_vectors: Embeddi
 
 
 def _recall(
-    index: Index, item_vectors: ItemVectors, encoder: PooledHistory, config: IndexConfig
+    index: Index, item_vectors: ItemVectors, encoder: QueryEncoder, config: IndexConfig
 ) -> float:
     """The share of the true first hundred that the index finds, on simulated histories.
 

@@ -40,6 +40,8 @@ class Manifest:
     """File name -> SHA-256 of its content."""
     versions: Mapping[str, str]
     """Of the libraries that made the files."""
+    fusion: str = "weighted"
+    """How one list is made: the weighted sum of cosines, or lists fused by "rank" or "learned"."""
 
     def to_json(self) -> str:
         """The manifest as text that people can read, keys sorted."""
