@@ -120,7 +120,7 @@ def _average_precision(sums: _Sums, k: int) -> Values:
     return _share(sums.at(sums.precisions_BK, k), sums.num_relevant_B)
 
 
-def _share(part_B: Values, whole_B: NDArray[np.generic]) -> Values:
+def _share(part_B: Values, whole_B: NDArray[np.int64] | Values) -> Values:
     """Part by whole; 0 where the whole is 0."""
     return np.divide(part_B, whole_B, out=np.zeros_like(part_B), where=whole_B > 0)
 

@@ -204,7 +204,9 @@ def _auc_by_user(found: Scored) -> NDArray[np.float64]:
     summed_U = np.bincount(users_N, weights=ranks_N * chosen_N, minlength=found.num_users)
     pairs_U = num_chosen_U * (counts_U - num_chosen_U)
     above_U = summed_U - num_chosen_U * (num_chosen_U + 1) / 2
-    return np.divide(above_U, pairs_U, out=np.full(found.num_users, np.nan), where=pairs_U > 0)
+    values_U = np.full(found.num_users, np.nan)
+    np.divide(above_U, pairs_U, out=values_U, where=pairs_U > 0)
+    return values_U
 
 
 def _check(scores_N: Scores, is_chosen_N: Labels) -> None:

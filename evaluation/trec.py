@@ -171,11 +171,12 @@ def falling(scores: Sequence[float] | None, num_items: int) -> list[float]:
         return [float(number) for number in range(num_items, 0, -1)]
     given: NDArray[np.float64] = np.clip(np.asarray(scores, np.float64), -LARGEST, LARGEST)
     single = given.astype(np.float32)
+    exact_scores: list[float] = given.tolist()
     if (single[1:] < single[:-1]).all():
-        return given.tolist()
+        return exact_scores
     found: list[float] = []
     before = np.float32(np.inf)
-    for exact, rounded in zip(given.tolist(), single, strict=True):
+    for exact, rounded in zip(exact_scores, single, strict=True):
         keeps = rounded < before
         before = rounded if keeps else np.nextafter(before, np.float32(-np.inf))
         found.append(exact if keeps else float(before))

@@ -5,6 +5,8 @@ import warnings
 
 import ir_measures
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,6 +121,25 @@ def test_a_foreign_run_is_measured_like_our_own(tmp_path):
     assert run.name == "sasrec"
     assert run.rankings == {"u": ["c", "a", "b"], "v": []}
     assert measure(run, judgements).values["mrr@5"].tolist() == [0.5, 0]
+
+
+def test_a_published_systems_lists_give_its_known_recall(tmp_path, shared_data):
+    games = shared_data / "games"
+    lists = pq.read_table(games / "candidates/sasrec.parquet").to_pylist()
+    with gzip.open(tmp_path / "sasrec.gz", "wt") as file:
+        for one in lists:
+            for rank, item_id in enumerate(one["item_ids"], start=1):
+                file.write(f"{one['user_id']} Q0 {item_id} {rank} {1 / rank} SASRec\n")
+    interactions = pq.read_table(games / "interactions.parquet")
+    chosen = interactions.filter(pc.equal(interactions["split"], "test"))
+    truth = dict(zip(*(chosen[name].to_pylist() for name in ("user_id", "item_id")), strict=True))
+    judgements = [
+        Judgement(user_id=one["user_id"], as_of=CUT, item_ids=frozenset({truth[one["user_id"]]}))
+        for one in lists
+    ]
+    found = measure(read_run(tmp_path / "sasrec.gz"), judgements)
+    assert round(found.mean("recall@100"), 4) == 0.3235
+    assert round(found.mean("ndcg@10"), 4) == 0.0493
 
 
 def test_grades_above_zero_are_choices_and_users_without_one_are_left_out(tmp_path):
