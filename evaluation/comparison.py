@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.protocol import EvaluationConfig
-from evaluation.report import Ablation
+from evaluation.report import Ablation, Report
 from evaluation.runs import Scores
 from evaluation.significance import (
     Difference,
@@ -127,6 +127,30 @@ def differences(
         )
         for name, one in found.items()
     }
+
+
+def holm_over(report: Report) -> Report:
+    """The report with the p-values of every comparison in it corrected for all of them together:
+    each measure's change, what the LLM adds, and what each modality is worth."""
+    delta, llm_delta, worth, recall_worth = holm_across(
+        report.delta,
+        report.llm_delta,
+        {one.modality: one.delta for one in report.ablations},
+        {one.modality: one.recall_delta for one in report.ablations},
+    )
+    ablations: list[Ablation] = []
+    for one in report.ablations:
+        found = worth[one.modality]
+        assert found.p_value_holm is not None, "holm_across sets it"
+        ablations.append(
+            replace(
+                one,
+                delta=found,
+                p_value_holm=found.p_value_holm,
+                recall_delta=recall_worth[one.modality],
+            )
+        )
+    return replace(report, delta=delta, llm_delta=llm_delta, ablations=tuple(ablations))
 
 
 def holm_across(*families: Mapping[str, Difference]) -> tuple[dict[str, Difference], ...]:

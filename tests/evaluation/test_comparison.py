@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from evaluation.comparison import ablations_of, compare, deltas, holm_across, intervals
+from evaluation.comparison import (
+    ablations_of,
+    compare,
+    deltas,
+    holm_across,
+    holm_over,
+    intervals,
+)
 from evaluation.protocol import EvaluationConfig
 from evaluation.runs import Scores
 from evaluation.significance import Difference
@@ -79,3 +86,18 @@ def test_holm_counts_the_comparisons_of_all_tables_together():
     first, second = holm_across({"a": found(0.01), "b": found(0.04)}, {"a": found(0.02)})
     assert [first["a"].p_value_holm, second["a"].p_value_holm] == pytest.approx([0.03, 0.04])
     assert first["b"].p_value_holm == pytest.approx(0.04)
+
+
+def test_a_report_is_corrected_for_every_comparison_in_it(report):
+    found = holm_over(report)
+    alone = [one.p_value for one in (*report.delta.values(), *report.llm_delta.values())]
+    alone += [one.p_value for part in report.ablations for one in (part.delta, part.recall_delta)]
+    corrected = [one.p_value_holm for one in (*found.delta.values(), *found.llm_delta.values())]
+    corrected += [
+        one.p_value_holm for part in found.ablations for one in (part.delta, part.recall_delta)
+    ]
+    assert min(corrected) == pytest.approx(min(1, len(alone) * min(alone)))
+    assert all(one <= other for one, other in zip(alone, corrected, strict=True))
+    assert [part.p_value_holm for part in found.ablations] == [
+        part.delta.p_value_holm for part in found.ablations
+    ]
