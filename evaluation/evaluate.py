@@ -1,34 +1,44 @@
-"""Judgements and a route in, a report out: retrieval alone, reranked, and against popularity.
+"""Judgements and a route in, a report out: what retrieval finds, what reranking makes of it, and
+where the rest got lost.
 
 Every user is ranked over the whole catalog: negatives are never sampled, since sampled metrics do
 not even keep the order of two systems (Krichene and Rendle, KDD 2020). The candidates are
 retrieved once and measured twice, in retrieval's order and reranked, so that the difference is
 the reranker's alone. All intervals share one set of resampled users.
+
+Memory grows by some hundred bytes for each candidate of each judged user's, and by nothing else
+that is per user: batches are measured and dropped.
 """
 
-import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict
-from importlib import metadata
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluation.comparison import ablations_of, deltas, intervals
 from evaluation.example import Example
+from evaluation.findings import Background, Findings
+from evaluation.journal import Journal
 from evaluation.judgements import Judgement
-from evaluation.movement import movement
+from evaluation.ledger import Positive
 from evaluation.protocol import EvaluationConfig
-from evaluation.report import RecallCurve, Report
-from evaluation.routes import OnProgress, Rerank, Retrieve, Route, Traveled, travel
-from evaluation.runs import Run, Scores, ceiling_run, measure, popularity_run
-from evaluation.slices import ItemFacts, Slice, UserFacts, slices
+from evaluation.report import Report
+from evaluation.routes import ExactRanks, OnProgress, Rerank, Retrieve, Route, Traveled, travel
+from evaluation.runs import Run
 from retrieval.candidates import Query
 
-LIBRARIES = ("sommelier", "numpy", "torch", "transformers", "peft", "faiss-cpu", "feast", "duckdb")
-CURVE_KS = (1, 2, 3, 5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 100, 150, 200, 300, 500, 1000)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A report, and the rankings that it was made from."""
+
+    report: Report
+    judgements: tuple[Judgement, ...]
+    runs: Mapping[str, Run]
+    """Route -> run, but for the ceiling, which follows from the others. `calibrated` and `rerank`
+    hold those users alone whose candidates were reranked, and are missing where nobody's were."""
+    positives: tuple[Positive, ...]
+    """What became of each chosen item; empty where exact search was not asked."""
 
 
 def evaluate(
@@ -36,16 +46,17 @@ def evaluate(
     *,
     retrieve: Retrieve,
     rerank: Rerank,
-    popularity: Sequence[str],
-    seen: Mapping[str, frozenset[str]],
+    background: Background,
+    exact_ranks: ExactRanks | None = None,
     ablations: Mapping[str, Route] | None = None,
     queries: Sequence[Query] | None = None,
     config: EvaluationConfig | None = None,
     counts: Mapping[str, int] | None = None,
     manifest: Mapping[str, Any] | None = None,
     example: Example | None = None,
+    journal: Journal | None = None,
     on_progress: OnProgress | None = None,
-) -> Report:
+) -> Evaluation:
     """Send every judged user along the route, and along each ablated one, and measure.
 
     Args:
@@ -53,16 +64,19 @@ def evaluate(
             differ, as a warm-up makes them.
         retrieve: A batch of queries -> their candidates, best first, at least
             `config.num_candidates` each where there are so many.
-        rerank: One query and its candidates -> every candidate exactly once.
-        popularity: The items with any event before the cut, most popular first. An item that is
-            not in it is cold.
-        seen: What each judged user met before being asked (`evaluation.history.seen_before`);
-            popularity leaves it out, and its size is the length of the user's history.
-        ablations: Modality -> the same route without it in retrieval and in fusion.
-        queries: Aligned to `judgements`; None asks for each user as of the judgement's time.
+        rerank: One query and its candidates -> every candidate exactly once. Not called where
+            `config.max_reranked` is 0.
+        background: What was known when the users were asked.
+        exact_ranks: Where items stand in an exact search of the whole catalog, as
+            `Retriever.exact_ranks`. None: neither the index's loss nor the ledger is reported.
+        ablations: Modality -> the same route without it in retrieval and in fusion; asked for
+            those users whose candidates are reranked, or for all where nobody's are.
+        queries: Aligned to `judgements`, and sliced batch by batch, so that it may be lazy; None
+            asks for each user as of the judgement's time.
         counts, manifest: Further facts to report, such as `Split.counts` and the generation's id.
             Where users are warmed up give the manifest its `cut`, which otherwise is the earliest
             moment at which anybody is asked.
+        journal: Where finished batches are kept, and found again after a kill.
         on_progress: Called after every user.
 
     Raises:
@@ -70,109 +84,94 @@ def evaluate(
             that breaks its contract.
     """
     config = config or EvaluationConfig()
-    report_progress = on_progress or _say_nothing
     asked = _queries(judgements, queries)
+    journey = _Journey(
+        judgements=tuple(judgements),
+        queries=asked,
+        config=config,
+        reranked=_drawn(judgements, config.max_reranked, config.seed),
+        journal=journal,
+        on_progress=on_progress or _say_nothing,
+    )
+    full = journey.full((retrieve, rerank), exact_ranks)
+    ablated = {name: journey.ablated(name, one) for name, one in (ablations or {}).items()}
+    findings = Findings(
+        judgements=journey.judgements,
+        measured=journey.measured,
+        full=full,
+        ablated=ablated,
+        background=background,
+        config=config,
+    )
+    return Evaluation(
+        report=findings.report(counts or {}, manifest or {}, example),
+        judgements=journey.judgements,
+        runs=findings.runs,
+        positives=findings.positives,
+    )
 
-    def go(name: str, route: Route) -> Traveled:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Journey:
+    """Who goes along each route."""
+
+    judgements: tuple[Judgement, ...]
+    queries: Sequence[Query]
+    config: EvaluationConfig
+    reranked: frozenset[str]
+    journal: Journal | None
+    on_progress: OnProgress
+
+    @property
+    def measured(self) -> tuple[Judgement, ...]:
+        """Of those whose candidates are reranked; all of them where nobody's are."""
+        if len(self.reranked) in (0, len(self.judgements)):
+            return self.judgements
+        return tuple(one for one in self.judgements if one.user_id in self.reranked)
+
+    def full(self, route: Route, exact_ranks: ExactRanks | None) -> Traveled:
+        config = self.config
+        compared = _drawn(self.judgements, config.exact_users, config.seed + 1)
         return travel(
-            asked,
+            self.queries,
             route,
-            name=name,
+            name="full",
             limit=config.num_candidates,
             batch_size=config.batch_size,
-            on_progress=report_progress,
+            on_progress=self.on_progress,
+            reranked=self.reranked,
+            judgements=self.judgements,
+            exact_ranks=exact_ranks,
+            compared=compared,
+            journal=self.journal,
         )
 
-    full = go("full", (retrieve, rerank))
-    ablated = {name: go(f"without {name}", route) for name, route in (ablations or {}).items()}
-    return _report(
-        judgements,
-        full,
-        ablated,
-        popularity=popularity,
-        seen=seen,
-        config=config,
-        counts=counts or {},
-        manifest=manifest or {},
-        example=example,
-    )
+    def ablated(self, name: str, route: Route) -> Traveled:
+        measured = {one.user_id for one in self.measured}
+        queries = self.queries
+        if len(measured) < len(self.judgements):
+            rows = [n for n, one in enumerate(self.judgements) if one.user_id in measured]
+            queries = [self.queries[n] for n in rows]
+        return travel(
+            queries,
+            route,
+            name=f"without {name}",
+            limit=self.config.num_candidates,
+            batch_size=self.config.batch_size,
+            on_progress=self.on_progress,
+            reranked=self.reranked,
+            judgements=self.measured,
+            journal=self.journal,
+        )
 
 
-def _report(
-    judgements: Sequence[Judgement],
-    full: Traveled,
-    ablated: Mapping[str, Traveled],
-    *,
-    popularity: Sequence[str],
-    seen: Mapping[str, frozenset[str]],
-    config: EvaluationConfig,
-    counts: Mapping[str, int],
-    manifest: Mapping[str, Any],
-    example: Example | None,
-) -> Report:
-    popular = popularity_run(popularity, judgements, seen, limit=config.num_candidates)
-    routes = {
-        "popularity": popular,
-        "retrieval_order": full.retrieved,
-        "calibrated": full.calibrated,
-        "rerank": full.reranked,
-        "ceiling": ceiling_run(full.retrieved, judgements),
-    }
-    scores = {name: _measured(run, judgements, config) for name, run in routes.items()}
-    before, after = scores["retrieval_order"], scores["rerank"]
-    means = intervals(scores, config)
-    change_U = after.values[config.headline] - before.values[config.headline]
-    return Report(
-        headline=config.headline,
-        routes=means,
-        candidate_recall={
-            f"recall@{k}": means["retrieval_order"][f"recall@{k}"] for k in config.recall_ks
-        },
-        delta=deltas(before, after, config),
-        llm_delta=deltas(scores["calibrated"], after, config),
-        ablations=ablations_of(
-            {
-                name: (
-                    _measured(one.retrieved, judgements, config),
-                    _measured(one.reranked, judgements, config),
-                )
-                for name, one in ablated.items()
-            },
-            full=(before, after),
-            config=config,
-        ),
-        slices=_slices(judgements, full, popularity, seen, config),
-        curve=_curve(full.retrieved, popular, judgements, config),
-        movement=movement(full.retrieved, full.reranked, judgements, change_U),
-        counts=_counts(judgements, full, popularity, seen) | dict(counts),
-        config=asdict(config),
-        manifest=_manifest(judgements, full, ablated) | dict(manifest),
-        example=example,
-    )
-
-
-def _slices(
-    judgements: Sequence[Judgement],
-    full: Traveled,
-    popularity: Sequence[str],
-    seen: Mapping[str, frozenset[str]],
-    config: EvaluationConfig,
-) -> tuple[Slice, ...]:
-    return slices(
-        full.retrieved,
-        full.reranked,
-        judgements,
-        items=ItemFacts.of(popularity=popularity),
-        users=UserFacts(history_lengths={user_id: len(met) for user_id, met in seen.items()}),
-        k=config.headline_k,
-        samples=config.samples,
-        seed=config.seed,
-        level=config.level,
-    )
-
-
-def _say_nothing(name: str, done: int, total: int) -> None:
-    """The progress of an evaluation that nobody watches."""
+def _drawn(judgements: Sequence[Judgement], limit: int | None, seed: int) -> frozenset[str]:
+    """At most `limit` users, drawn evenly; equal seeds draw equal users."""
+    users = [one.user_id for one in judgements]
+    if limit is None or limit >= len(users):
+        return frozenset(users)
+    drawn = np.random.default_rng(seed).choice(len(users), size=limit, replace=False)
+    return frozenset(users[n] for n in drawn.tolist())
 
 
 def _queries(judgements: Sequence[Judgement], queries: Sequence[Query] | None) -> Sequence[Query]:
@@ -181,82 +180,14 @@ def _queries(judgements: Sequence[Judgement], queries: Sequence[Query] | None) -
             "nobody is judged: no user with a history chose a new item after the cut; "
             "move the cut to an earlier time or ask for less history"
         )
-    users = [judgement.user_id for judgement in judgements]
-    if len(set(users)) != len(users):
+    if len({judgement.user_id for judgement in judgements}) != len(judgements):
         raise ValueError("a user is judged twice")
     if queries is None:
         return [Query(user_id=one.user_id, as_of=one.as_of) for one in judgements]
-    if [query.user_id for query in queries] != users:
-        raise ValueError("queries and judgements must name the same users in the same order")
+    if len(queries) != len(judgements):
+        raise ValueError(f"{len(queries)} queries came for {len(judgements)} judgements")
     return queries
 
 
-def _measured(run: Run, judgements: Sequence[Judgement], config: EvaluationConfig) -> Scores:
-    return measure(run, judgements, ks=config.ks, recall_ks=config.recall_ks)
-
-
-def _curve(
-    retrieved: Run, popular: Run, judgements: Sequence[Judgement], config: EvaluationConfig
-) -> RecallCurve:
-    ks = [k for k in CURVE_KS if k < config.num_candidates] + [config.num_candidates]
-    found, guessed = (
-        _recall_at_every_k(run, judgements, ks[-1])[ks].tolist() for run in (retrieved, popular)
-    )
-    return RecallCurve(ks=tuple(ks), retrieval=tuple(found), popularity=tuple(guessed))
-
-
-def _recall_at_every_k(
-    run: Run, judgements: Sequence[Judgement], limit: int
-) -> NDArray[np.float64]:
-    """Mean recall by k, from 0 to `limit`; one pass for all k."""
-    gains = np.zeros(limit + 1)
-    for judgement, ranked in zip(judgements, run.aligned(judgements), strict=True):
-        for rank, item_id in enumerate(ranked[:limit], start=1):
-            if item_id in judgement.item_ids:
-                gains[rank] += 1 / len(judgement.item_ids)
-    return np.cumsum(gains) / len(judgements)
-
-
-def _counts(
-    judgements: Sequence[Judgement],
-    full: Traveled,
-    popularity: Sequence[str],
-    seen: Mapping[str, frozenset[str]],
-) -> dict[str, int]:
-    lists = full.retrieved.rankings
-    return {
-        "num_users_judged": len(judgements),
-        "num_items_judged": sum(len(one.item_ids) for one in judgements),
-        "num_distinct_items_judged": len(frozenset().union(*(one.item_ids for one in judgements))),
-        "num_warm_items": len(popularity),
-        "num_candidates": full.num_candidates,
-        "num_users_without_candidates": sum(not ranked for ranked in lists.values()),
-        "num_seen_candidates": sum(
-            item_id in seen.get(user_id, frozenset())
-            for user_id, ranked in lists.items()
-            for item_id in ranked
-        ),
-    }
-
-
-def _manifest(
-    judgements: Sequence[Judgement], full: Traveled, ablated: Mapping[str, Traveled]
-) -> dict[str, Any]:
-    durations = {"retrieve_s": full.retrieve_s, "rerank_s": full.rerank_s}
-    for name, one in ablated.items():
-        durations[f"without_{name}_s"] = one.retrieve_s + one.rerank_s
-    return {
-        "generation_id": ", ".join(sorted(full.generation_ids)),
-        "cut": min(judgement.as_of for judgement in judgements).isoformat(),
-        "durations": {name: round(seconds, 3) for name, seconds in durations.items()},
-        "versions": {"python": platform.python_version(), **_versions()},
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Of the libraries that are installed here; nothing is imported for it."""
-    versions: dict[str, str] = {}
-    for name in LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
+def _say_nothing(name: str, done: int, total: int) -> None:
+    """The progress of an evaluation that nobody watches."""

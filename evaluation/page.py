@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation import plots, summary
+from evaluation.ledger import Cause
 from evaluation.report import Report
 
 TEMPLATE = "report.html.jinja"
@@ -23,26 +24,37 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("number", "signed", "percent", "interval", "measure_name"):
+    for name in (
+        "number", "signed", "percent", "interval", "reach", "measure_name", "cause_name",
+    ):  # fmt: skip
         environment.filters[name] = getattr(summary, name)
-    drawings = {
-        "metrics": plots.metric_bars(report),
-        "recall": plots.recall_curve(report),
-        "movement": plots.movements(report),
-    }
-    if report.ablations:
-        drawings["ablation"] = plots.ablation_drops(report)
-    if report.slices:
-        drawings["slices"] = plots.slice_changes(report)
     return environment.get_template(TEMPLATE).render(
         report=report,
-        delta=report.delta[report.headline],
+        delta=report.delta.get(report.headline),
         headline=summary.headline(report),
         remarks=summary.remarks(report),
         route_names=summary.ROUTE_NAMES,
         facts=summary.facts(report),
         moment=str(report.manifest["cut"]).removesuffix("T00:00:00+00:00"),
         slice_name=plots.slice_name,
-        drawings={name: Markup(drawing) for name, drawing in drawings.items()},
+        causes=[cause.value for cause in reversed(Cause)],
+        cause_meaning=summary.cause_meaning,
+        drawings={name: Markup(drawing) for name, drawing in _drawings(report).items()},
         example_rows=EXAMPLE_ROWS,
     )
+
+
+def _drawings(report: Report) -> dict[str, str]:
+    """What there is to draw; an evaluation of retrieval alone has less."""
+    found = {"recall": plots.recall_curve(report), "metrics": plots.metric_bars(report)}
+    if report.index.get("curve"):
+        found["latency"] = plots.latency_curve(report)
+    if report.movement:
+        found["movement"] = plots.movements(report)
+    if report.ablations:
+        found["ablation"] = plots.ablation_drops(report)
+    if report.slices and report.is_reranked:
+        found["slices"] = plots.slice_changes(report)
+    if "rerank" in report.scores and report.scores["rerank"].calibration:
+        found["reliability"] = plots.reliability(report)
+    return found

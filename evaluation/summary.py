@@ -1,10 +1,9 @@
-"""A report in, what it says in plain words and in Markdown out.
+"""A report in, what it says in plain words out.
 
 A difference whose interval includes zero is never called a gain, however large its mean is.
 """
 
-from html import escape
-
+from evaluation.ledger import Cause, Ledger
 from evaluation.report import Report
 from evaluation.significance import Interval
 
@@ -22,6 +21,16 @@ ROUTE_NAMES = {
     "calibrated": "Calibrated",
     "rerank": "Reranked",
     "ceiling": "Best possible order",
+}
+CAUSES = {
+    Cause.NOT_IN_CATALOG: ("Not in the catalog", "the catalog does not hold the item"),
+    Cause.NO_VECTOR: ("No vector", "no block holds a vector of the item"),
+    Cause.STALE: ("Stale vector", "the store has replaced the vector that is indexed"),
+    Cause.FILTERED: ("Filtered", "hidden, excluded, or left out by the query's filter"),
+    Cause.MISSED_BY_INDEX: ("Missed by the index", "exact search has it among the first {limit}"),
+    Cause.BELOW_K: ("Below K", "exact search has it below {limit}"),
+    Cause.RANKED_OUT: ("Ranked out", "a candidate, but delivered below {k}"),
+    Cause.DELIVERED: ("Delivered", "among the first {k} of the final order"),
 }
 MINUS = "\N{MINUS SIGN}"
 
@@ -43,8 +52,9 @@ def signed(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share of one as whole percent, with a decimal below ten."""
-    return f"{value:.0%}" if abs(value) >= 0.0995 or value == 0 else f"{value:.1%}"
+    """A share of one as whole percent, with a decimal below ten and just below all."""
+    has_decimal = 0 < abs(value) < 0.0995 or 0.995 <= abs(value) < 1
+    return f"{value:.1%}" if has_decimal else f"{value:.0%}"
 
 
 def interval(one: Interval) -> str:
@@ -52,14 +62,35 @@ def interval(one: Interval) -> str:
     return f"{signed(one.low)} to {signed(one.high)}"
 
 
+def reach(one: Interval) -> str:
+    """An interval of shares, without signs."""
+    return f"{percent(one.low)} to {percent(one.high)}"
+
+
+def cause_name(cause: str) -> str:
+    """`below_k` -> `Below K`."""
+    return CAUSES[Cause(cause)][0]
+
+
+def cause_meaning(cause: str, found: Ledger) -> str:
+    """What it says of an item, with the ledger's own K and k."""
+    return CAUSES[Cause(cause)][1].format(limit=found.limit, k=found.k)
+
+
 def headline(report: Report) -> str:
-    """What reranking gained, in one or two sentences."""
+    """What reranking gained, in one or two sentences; or what retrieval finds, where it is all."""
+    level = percent(report.config["level"])
+    if not report.is_reranked:
+        found = report.candidate_recall[report.deepest]
+        return (
+            f"Retrieval's first {_k(report.deepest)} candidates hold {percent(found.mean)} of what "
+            f"users went on to choose, with a {level} interval of {reach(found)}, over "
+            f"{_users(report.num_users)}. Nothing was reranked."
+        )
     delta = report.delta[report.headline]
     before = report.routes["retrieval_order"][report.headline].mean
     after = report.routes["rerank"][report.headline].mean
-    name = measure_name(report.headline)
-    level = percent(report.config["level"])
-    users = f"{report.num_users:,} user{'s' if report.num_users != 1 else ''}"
+    name, users = measure_name(report.headline), _users(report.num_reranked)
     if delta.includes_zero:
         return (
             f"Reranking shows no certain effect on {name}: it went from {number(before)} to "
@@ -76,26 +107,14 @@ def headline(report: Report) -> str:
 
 def remarks(report: Report) -> list[str]:
     """What else a reader should know before quoting the headline."""
-    deepest, found = max(
-        report.candidate_recall.items(), key=lambda item: int(item[0].partition("@")[2])
-    )
-    k = deepest.partition("@")[2]
-    popular = report.routes["popularity"][deepest].mean
-    said = [
-        f"Retrieval's first {k} candidates hold {percent(found.mean)} of what users went on to "
-        f"choose; the {k} most popular items hold {percent(popular)}. "
-        "What is not among the candidates no reranking can bring back."
-    ]
-    best = report.routes["ceiling"][report.headline].mean
-    reach = f"The best possible order of these candidates would reach {number(best)}"
-    if report.headroom is not None and report.delta[report.headline].low > 0:
-        reach += f"; reranking covers {percent(report.headroom)} of the way to it"
-    said.append(f"{reach}.")
-    calibrated = report.routes["calibrated"][report.headline].mean
-    said.append(
-        f"The retriever's findings alone, calibrated, reach {number(calibrated)}; what the LLM "
-        f"adds to them {_worth(report.llm_delta[report.headline])}."
-    )
+    said = [_population(report), _candidates(report), _index(report), _losses(report)]
+    said.append(_ceiling(report))
+    if report.is_reranked:
+        calibrated = report.routes["calibrated"][report.headline].mean
+        said.append(
+            f"The retriever's findings alone, calibrated, reach {number(calibrated)}; what the LLM "
+            f"adds to them {worth(report.llm_delta[report.headline])}."
+        )
     if report.ablations:
         said.append(_ablation_remark(report))
     if report.counts.get("num_seen_candidates"):
@@ -103,42 +122,9 @@ def remarks(report: Report) -> list[str]:
             f"{report.counts['num_seen_candidates']:,} candidates had been met by the user before "
             "the cut. They can never be right, so a reranker gains by merely moving them down."
         )
-    return said
-
-
-def markdown(report: Report) -> str:
-    """The whole report as Markdown, without plots."""
-    lines = ["# Evaluation", "", _cell(headline(report)), ""]
-    lines += [f"- {_cell(remark)}" for remark in remarks(report)]
-    lines += ["", "## Before and after", ""]
-    lines += _table(
-        ["", *(ROUTE_NAMES[name] for name in report.routes), "Change", "Interval", "p"],
-        [
-            [
-                measure_name(measure),
-                *(number(one[measure].mean) for one in report.routes.values()),
-                signed(delta.mean),
-                interval(delta),
-                f"{delta.p_value:.4f}",
-            ]
-            for measure, delta in report.delta.items()
-        ],
-    )
-    lines += ["", "## Candidates", ""]
-    lines += _table(
-        ["", "Retrieval", "Popularity"],
-        [
-            [measure_name(key), number(one.mean), number(report.routes["popularity"][key].mean)]
-            for key, one in report.candidate_recall.items()
-        ],
-    )
-    if report.ablations:
-        lines += ["", "## Without one modality", "", *_ablation_table(report)]
-    lines += ["", "## Slices", "", *_slice_table(report), "", "## Counts", ""]
-    lines += _table(["Count", ""], [[key, f"{n:,}"] for key, n in report.counts.items()])
-    lines += ["", "## Manifest", ""]
-    lines += _table(["Fact", ""], [[key, str(value)] for key, value in facts(report)])
-    return "\n".join(lines) + "\n"
+    if report.manifest.get("split", "time") != "time":
+        said.append(str(report.manifest.get("leaks", "")))
+    return [one for one in said if one]
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
@@ -154,72 +140,91 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return flat
 
 
-def _ablation_remark(report: Report) -> str:
-    """What leaving each modality out does, the weightiest first."""
-    by_worth = sorted(report.ablations, key=lambda one: (-one.delta.mean, one.modality))
-    parts = [f"{one.modality} {_worth(one.delta)}" for one in by_worth]
-    return f"What each modality is worth in {measure_name(report.headline)}: {'; '.join(parts)}."
-
-
-def _worth(delta: Interval) -> str:
+def worth(delta: Interval) -> str:
+    """`is +0.0123 (...)`, or that it cannot be told from zero."""
     if delta.includes_zero:
         return f"cannot be told from zero ({interval(delta)})"
     return f"is {signed(delta.mean)} ({interval(delta)})"
 
 
-def _ablation_table(report: Report) -> list[str]:
-    deepest = list(report.candidate_recall)[-1]
-    return _table(
-        [
-            "Left out",
-            measure_name(report.headline),
-            "Its worth",
-            "Interval",
-            "p (Holm)",
-            f"Candidate {measure_name(deepest)}",
-        ],
-        [
-            [
-                one.modality,
-                number(one.rerank[report.headline]),
-                signed(one.delta.mean),
-                interval(one.delta),
-                f"{one.p_value_holm:.4f}",
-                number(one.candidate_recall[deepest]),
-            ]
-            for one in report.ablations
-        ],
+def _k(measure: str) -> str:
+    return measure.partition("@")[2]
+
+
+def _users(count: int) -> str:
+    return f"{count:,} user{'s' if count != 1 else ''}"
+
+
+def _population(report: Report) -> str:
+    if report.everybody is None:
+        return ""
+    return (
+        f"Retrieval is measured on {_users(report.num_users)}; the candidates of "
+        f"{report.num_reranked:,} of them, drawn evenly, were reranked, and all that is said of "
+        "reranking is over these."
     )
 
 
-def _slice_table(report: Report) -> list[str]:
-    return _table(
-        ["Slice", "Users", "Found", "Retrieval order", "Reranked", "Change", "Interval"],
-        [
-            [
-                f"{one.group}: {one.name}",
-                f"{one.num_users:,}",
-                percent(one.candidate_recall),
-                number(one.retrieval_order[report.slice_measure]),
-                number(one.rerank[report.slice_measure]),
-                signed(one.delta.mean),
-                interval(one.delta),
-            ]
-            for one in report.slices
-        ],
+def _candidates(report: Report) -> str:
+    k, found = _k(report.deepest), report.candidate_recall[report.deepest]
+    routes = report.everybody or report.routes
+    popular = routes["popularity"][report.deepest].mean
+    return (
+        f"Retrieval's first {k} candidates hold {percent(found.mean)} of what users went on to "
+        f"choose; the {k} most popular items hold {percent(popular)}. "
+        "What is not among the candidates no reranking can bring back."
     )
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    escaped = [[_cell(cell) for cell in row] for row in rows]
-    numbers = "|".join(["---", *["---:"] * (len(header) - 1)])
-    return [
-        f"| {' | '.join(header)} |",
-        f"|{numbers}|",
-        *(f"| {' | '.join(row)} |" for row in escaped),
+def _index(report: Report) -> str:
+    found = report.index_loss
+    if found is None:
+        return ""
+    said = (
+        f"The index finds {percent(found.overlap.mean)} of the first {found.limit} of an exact "
+        "search"
+    )
+    if found.loss.mean == 0 and found.loss.low == found.loss.high == 0:
+        return f"{said}, and no choice is lost by it."
+    return (
+        f"{said}; what that costs in recall@{found.limit}, {percent(found.recall.mean)} instead of "
+        f"{percent(found.exact_recall.mean)}, {worth(found.loss)}."
+    )
+
+
+def _losses(report: Report) -> str:
+    found = report.ledger
+    if found is None:
+        return ""
+    shares = sorted(
+        ((found.counts[cause], cause) for cause in Cause if cause is not Cause.DELIVERED),
+        key=lambda pair: -pair[0],
+    )
+    parts = [
+        f"{percent(count / found.num_positives)} {cause_name(cause).lower().replace(' k', ' K')}"
+        for count, cause in shares
+        if count
     ]
+    return (
+        f"Of {found.num_positives:,} choices {percent(found.share(Cause.DELIVERED))} are delivered "
+        f"among the first {found.k}. The rest: {', '.join(parts) or 'nothing'}. No number of "
+        f"candidates could find {percent(found.num_unreachable / found.num_positives)}."
+    )
 
 
-def _cell(text: str) -> str:
-    """Text that neither ends its table cell nor becomes markup where Markdown is rendered."""
-    return escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
+def _ceiling(report: Report) -> str:
+    best = report.routes["ceiling"][report.headline].mean
+    said = (
+        f"The best possible order of these candidates would reach {measure_name(report.headline)} "
+        f"{number(best)}"
+    )
+    if report.headroom is not None and report.delta[report.headline].low > 0:
+        said += f"; reranking covers {percent(report.headroom)} of the way to it"
+    return f"{said}."
+
+
+def _ablation_remark(report: Report) -> str:
+    """What leaving each modality out does, the weightiest first."""
+    by_worth = sorted(report.ablations, key=lambda one: (-one.delta.mean, one.modality))
+    parts = [f"{one.modality} {worth(one.delta)}" for one in by_worth]
+    return f"What each modality is worth in {measure_name(report.headline)}: {'; '.join(parts)}."

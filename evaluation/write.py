@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.markdown import markdown
 from evaluation.page import page
 from evaluation.report import Report, as_dict
-from evaluation.summary import markdown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

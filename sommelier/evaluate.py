@@ -1,27 +1,38 @@
-"""A published generation and what users did after its cut in, the report's three files out.
+"""A published generation and what users did after its cut in, the report and its runs out.
 
 Every judged user is asked as of the cut (or of their own later moment): histories come from the
-store as they were then, whatever has been written since.
+store as they were then, whatever has been written since. Finished batches are kept in a journal
+beside the report until it is written, so that a killed evaluation goes on where it stopped.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from embedders.items import Interaction
 from evaluation import evaluate as evaluation
+from evaluation import run_files, trec
 from evaluation.example import Example, HistoryLine, example
-from evaluation.history import history, seen_before
+from evaluation.findings import Background
+from evaluation.history import seen_before
+from evaluation.journal import Journal
 from evaluation.judgements import Judgement
-from evaluation.report import ROUTES, Report
+from evaluation.order import LEAKS
+from evaluation.protocols import FULL
+from evaluation.report import FORMAT, ROUTES, Report
 from evaluation.routes import OnProgress, Route
+from evaluation.slices import parts
 from evaluation.split import Split, sample, split
 from evaluation.summary import ROUTE_NAMES, headline
 from evaluation.write import ReportFiles, write
 from ranker.loaded import LoadedGeneration
 from retrieval.candidates import Query
+from sommelier.asked import AskedQueries
+from sommelier.background import background
 from sommelier.serve import loaded
 from sommelier.state import digest
 from sommelier.train import training_key
@@ -31,6 +42,8 @@ from sommelier.workspace import Workspace
 LEAST_SHOWN = 5  # events in the history of the user who serves as the example
 TRIED = 50  # users among whom an example is looked for
 MEASURES = ("ndcg@10", "hr@10", "mrr@10", "recall@20")
+JOURNAL = ".journal"  # in the report's folder
+TREC, QRELS = "trec", "judgements.qrels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +58,7 @@ class Evaluated:
 def evaluate(
     workspace: Workspace, *, watch: Watch, has_ablations: bool = True, is_forced: bool = False
 ) -> Evaluated:
-    """Measure the current generation and write the report.
+    """Measure the current generation and write the report, with the runs that it was made from.
 
     Args:
         workspace: Whose.
@@ -58,41 +71,89 @@ def evaluate(
     """
     settings = workspace.settings
     serving = loaded(workspace, watch=watch, online=False)
-    key = digest(
+    key = _key(workspace, serving, has_ablations=has_ablations)
+    if not is_forced and (earlier := _earlier(workspace, key)):
+        return earlier
+    journal = Journal(settings.paths.report / JOURNAL, key=key)
+    if is_forced:
+        journal.clear()
+    found, known = _measured(workspace, serving, watch, journal, has_ablations)
+    files = write(found.report, settings.paths.report)
+    run_files.write(
+        settings.paths.report,
+        runs=found.runs,
+        judgements=found.judgements,
+        parts=parts(found.judgements, known.item_facts, known.user_facts),
+        positives=found.positives,
+    )
+    journal.clear()
+    done = Evaluated(
+        headline=headline(found.report), files=files, summary=_summary(found.report, files)
+    )
+    table = {"header": done.summary.header, "rows": done.summary.rows}
+    workspace.state.write("evaluate", {"key": key, "headline": done.headline} | table)
+    return done
+
+
+def _key(workspace: Workspace, serving: LoadedGeneration, *, has_ablations: bool) -> str:
+    """Changes when anything does that the report depends on."""
+    settings = workspace.settings
+    return digest(
         serving.info.generation_id,
         training_key(workspace),
         workspace.catalog.fingerprint,
         settings.evaluation,
         settings.target,
+        settings.time,
         has_ablations,
+        FORMAT,
+        metadata.version("sommelier"),
     )
-    if not is_forced and (earlier := _earlier(workspace, key)):
-        return earlier
-    parts = judged(workspace)
-    queries, seen = _queries(workspace, parts.judgements)
+
+
+def write_trec(workspace: Workspace) -> list[Path]:
+    """Every run of the last report and its judgements as TREC's files; where they lie."""
+    files = run_files.RunFiles(folder=workspace.settings.paths.report)
+    folder = files.folder / TREC
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"{route}.run" for route in files.routes]
+    for route, path in zip(files.routes, paths, strict=True):
+        trec.write_run(run_files.read_run(files.run(route)), path, tag=route)
+    trec.write_qrels(run_files.read_judgements(files.folder), folder / QRELS)
+    return [*paths, folder / QRELS]
+
+
+def _measured(
+    workspace: Workspace,
+    serving: LoadedGeneration,
+    watch: Watch,
+    journal: Journal,
+    has_ablations: bool,
+) -> tuple[evaluation.Evaluation, Background]:
+    whole = judged(workspace)
+    seen = seen_before(workspace.timed_interactions, whole.judgements)
+    queries = AskedQueries(whole.judgements, histories=workspace.histories, seen=seen)
+    with watch.task("what was known at the cut"):
+        known = background(workspace, serving, whole, seen)
+    limit = workspace.settings.evaluation.num_candidates
+    retrieve, rerank = _route(serving, limit)
     with _progress(watch) as on_progress:
-        report = evaluation.evaluate(
-            parts.judgements,
-            retrieve=lambda batch: serving.retrieve_many(
-                batch, limit=settings.evaluation.num_candidates
-            ),
-            rerank=serving.rerank,
-            popularity=history(workspace.timed_interactions, cut=parts.cut).popularity,
-            seen=seen,
+        found = evaluation.evaluate(
+            whole.judgements,
+            retrieve=retrieve,
+            rerank=rerank,
+            background=known,
+            exact_ranks=serving.retriever.exact_ranks,
             ablations=_ablations(workspace, serving) if has_ablations else None,
             queries=queries,
-            config=settings.evaluation,
-            counts=_counts(workspace) | parts.counts,
-            manifest=_manifest(workspace, serving),
-            example=_example(workspace, serving, parts.judgements, queries),
+            config=workspace.settings.evaluation,
+            counts=_counts(workspace) | whole.counts,
+            manifest=_manifest(workspace, serving, whole),
+            example=_example(workspace, serving, whole.judgements, queries),
+            journal=journal,
             on_progress=on_progress,
         )
-    files = write(report, settings.paths.report)
-    found = Evaluated(headline=headline(report), files=files, summary=_summary(report, files))
-    workspace.state.write(
-        "evaluate", {"key": key, "headline": found.headline, "rows": found.summary.rows}
-    )
-    return found
+    return found, known
 
 
 def judged(workspace: Workspace) -> Split:
@@ -135,24 +196,6 @@ def _progress(watch: Watch) -> Iterator[OnProgress]:
             current[name](done)
 
         yield on_progress
-
-
-def _queries(
-    workspace: Workspace, judgements: Sequence[Judgement]
-) -> tuple[list[Query], Mapping[str, frozenset[str]]]:
-    """Each judged user's query with the history of their moment, and all they had met by then."""
-    seen = seen_before(workspace.timed_interactions, judgements)
-    histories = workspace.histories([(one.user_id, one.as_of) for one in judgements])
-    queries = [
-        Query(
-            user_id=one.user_id,
-            history=events,
-            as_of=one.as_of,
-            exclude=seen[one.user_id],  # a history keeps only the last events
-        )
-        for one, events in zip(judgements, histories, strict=True)
-    ]
-    return queries, seen
 
 
 def _ablations(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Route]:
@@ -208,9 +251,14 @@ def _counts(workspace: Workspace) -> dict[str, int]:
     }
 
 
-def _manifest(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Any]:
+def _manifest(workspace: Workspace, serving: LoadedGeneration, whole: Split) -> dict[str, Any]:
     info, line = serving.info, workspace.timeline
     return {
+        "generation_id": info.generation_id,
+        "split": workspace.settings.time.split,
+        "protocol": FULL,
+        "leaks": LEAKS[workspace.settings.time.split],
+        "cut": whole.cut.isoformat(),
         "catalog": workspace.settings.catalog.path.name,
         "catalog_sha256": workspace.catalog.fingerprint,
         "model": info.model,
@@ -234,28 +282,36 @@ def _earlier(workspace: Workspace, key: str) -> Evaluated | None:
     if manifest.get("catalog_sha256") != workspace.catalog.fingerprint:
         return None  # another workspace has written its report there since
     rows = tuple(tuple(row) for row in facts["rows"])
-    summary = _table(rows, files, is_new=False)
+    summary = _table(tuple(facts["header"]), rows, files, is_new=False)
     return Evaluated(headline=facts["headline"], files=files, summary=summary)
 
 
 def _summary(report: Report, files: ReportFiles) -> Summary:
-    measures = [name for name in MEASURES if name in report.delta] or list(report.delta)
-    rows = tuple(
-        (
-            name,
-            *(f"{route[name].mean:.4f}" for route in (report.routes[one] for one in ROUTES)),
-            f"{report.delta[name].mean:+.4f}",
-            f"{report.delta[name].low:+.4f} to {report.delta[name].high:+.4f}",
-        )
-        for name in measures
-    )
-    return _table(rows, files, is_new=True)
+    """The measures of every route and what reranking changed; retrieval alone has no change."""
+    routes = [name for name in ROUTES if name in report.routes]
+    header = ["", *(ROUTE_NAMES[name].lower() for name in routes)]
+    rows = []
+    for name in (one for one in MEASURES if one in report.routes["retrieval_order"]):
+        row = [name, *(f"{report.routes[route][name].mean:.4f}" for route in routes)]
+        if report.is_reranked:
+            change = report.delta[name]
+            row += [f"{change.mean:+.4f}", f"{change.low:+.4f} to {change.high:+.4f}"]
+        rows.append(tuple(row))
+    if report.is_reranked:
+        header += ["change", "interval"]
+    return _table(tuple(header), tuple(rows), files, is_new=True)
 
 
-def _table(rows: tuple[tuple[str, ...], ...], files: ReportFiles, *, is_new: bool) -> Summary:
+def _table(
+    header: tuple[str, ...],
+    rows: tuple[tuple[str, ...], ...],
+    files: ReportFiles,
+    *,
+    is_new: bool,
+) -> Summary:
     return Summary(
         title="Evaluated" if is_new else "Evaluated before: nothing is new",
-        header=("", *(ROUTE_NAMES[name].lower() for name in ROUTES), "change", "interval"),
+        header=header,
         rows=rows,
         notes=tuple(str(path) for path in (files.markdown, files.json, files.html)),
         is_new=is_new,

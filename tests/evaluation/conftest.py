@@ -2,8 +2,9 @@
 
 import pytest
 
+from evaluation.protocol import EvaluationConfig
 from evaluation.report import Report
-from tests.evaluation.small_world import World, make_report, make_world
+from tests.evaluation.small_world import World, make_evaluation, make_report, make_world
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,17 @@ def world() -> World:
 @pytest.fixture(scope="session")
 def report(world: World) -> Report:
     return make_report(world)
+
+
+@pytest.fixture(scope="session")
+def alone(world: World) -> Report:
+    """Of retrieval alone."""
+    config = EvaluationConfig(samples=300, max_reranked=0)
+    return make_evaluation(world, config=config).report
+
+
+@pytest.fixture(scope="session")
+def mixed(world: World) -> Report:
+    """Retrieval on everybody, reranking on a fifth."""
+    config = EvaluationConfig(samples=300, max_reranked=60)
+    return make_evaluation(world, config=config).report

@@ -4,23 +4,27 @@ Every user likes one of twelve flavors and goes on to choose new items of it. Re
 flavor but orders it badly; the reranker knows which of its items come first.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
-from evaluation.evaluate import evaluate
+from evaluation.evaluate import Evaluation, evaluate
 from evaluation.example import HistoryLine, example
+from evaluation.findings import Background
 from evaluation.judgements import Judgement
+from evaluation.ledger import Holdings
 from evaluation.protocol import EvaluationConfig
 from evaluation.report import Report
-from evaluation.routes import Route
+from evaluation.routes import ExactRanks, Retrieve, Route
 from ranker.ranking import RankedItem, Ranking, Status
 from retrieval.candidates import Candidate, Query
 
 CUT = datetime(2024, 3, 1, tzinfo=UTC)
 NUM_ITEMS, NUM_FLAVORS = 600, 12
+NUM_BLANK = 10  # the last items have no vector
 ITEM_IDS = [f"i{number:03d}" for number in range(NUM_ITEMS)]
 HOSTILE = "<script>alert('corked')</script>"
 
@@ -34,6 +38,22 @@ class World:
     popularity: tuple[str, ...]
     route: Callable[[float, float], Route]
     """Skill of retrieval and skill of reranking, 0 to 1 -> the route."""
+    exact_ranks: Callable[[float], ExactRanks]
+    """Skill of retrieval -> where an exact search of the same skill puts items."""
+
+    @property
+    def background(self) -> Background:
+        return Background(
+            popularity=self.popularity,
+            seen=self.seen,
+            num_fans={one: len(self.popularity) - n for n, one in enumerate(self.popularity)},
+            num_users_before=len(self.popularity),
+            holdings=Holdings(
+                item_ids=frozenset(ITEM_IDS),
+                with_vector=frozenset(ITEM_IDS[:-NUM_BLANK]),
+                stale=frozenset(ITEM_IDS[:NUM_BLANK]),
+            ),
+        )
 
 
 def make_world(*, num_users: int) -> World:
@@ -48,7 +68,10 @@ def make_world(*, num_users: int) -> World:
         chosen = shelf[num_seen : num_seen + int(rng.integers(1, 4))]
         judgements.append(
             Judgement(
-                user_id=user_id, as_of=CUT, item_ids=frozenset(map(ITEM_IDS.__getitem__, chosen))
+                user_id=user_id,
+                as_of=CUT,
+                item_ids=frozenset(map(ITEM_IDS.__getitem__, chosen)),
+                unknown_item_ids=frozenset({"gone"} if number % 10 == 0 else ()),
             )
         )
     truth = {judgement.user_id: judgement.item_ids for judgement in judgements}
@@ -62,27 +85,64 @@ def make_world(*, num_users: int) -> World:
 
         return retrieve, rerank
 
+    def exact_ranks(skill: float) -> ExactRanks:
+        def ranks(
+            queries: Sequence[Query], item_ids: Sequence[Collection[str]]
+        ) -> list[dict[str, int]]:
+            orders = [_ordered(query, seen, skill)[1] for query in queries]
+            return [
+                {
+                    ITEM_IDS[i]: rank
+                    for rank, i in enumerate(order, start=1)
+                    if ITEM_IDS[i] in sought
+                }
+                for order, sought in zip(orders, item_ids, strict=True)
+            ]
+
+        return ranks
+
     return World(
         judgements=tuple(judgements),
         seen=seen,
         popularity=tuple(map(ITEM_IDS.__getitem__, rng.permutation(NUM_ITEMS - 60))),
         route=route,
+        exact_ranks=exact_ranks,
     )
+
+
+def lossy(retrieve: Retrieve) -> Retrieve:
+    """The same route through an index that overlooks some items, and goes on below."""
+
+    def overlooking(queries: Sequence[Query]) -> list[list[Candidate]]:
+        return [
+            [one for one in found if (int(one.item_id[1:]) + int(query.user_id[1:])) % 17]
+            for query, found in zip(queries, retrieve(queries), strict=True)
+        ]
+
+    return overlooking
 
 
 def _noise(query: Query, salt: int, size: int) -> np.ndarray:
     return np.random.default_rng([salt, int(query.user_id[1:])]).normal(size=size)
 
 
-def _retrieved(query: Query, seen: dict[str, frozenset[str]], skill: float) -> list[Candidate]:
+def _ordered(
+    query: Query, seen: dict[str, frozenset[str]], skill: float
+) -> tuple[np.ndarray, list[int]]:
+    """The score of every item, and the items that may be found, best first."""
     flavor = int(query.user_id[1:]) % NUM_FLAVORS
     score_N = _noise(query, 1, NUM_ITEMS) + 3 * skill * (
         np.arange(NUM_ITEMS) % NUM_FLAVORS == flavor
     )
-    best = [i for i in np.argsort(-score_N).tolist() if ITEM_IDS[i] not in seen[query.user_id]]
+    hidden = seen[query.user_id] | set(ITEM_IDS[-NUM_BLANK:])
+    return score_N, [i for i in np.argsort(-score_N).tolist() if ITEM_IDS[i] not in hidden]
+
+
+def _retrieved(query: Query, seen: dict[str, frozenset[str]], skill: float) -> list[Candidate]:
+    score_N, best = _ordered(query, seen, skill)
     return [
         Candidate(item_id=ITEM_IDS[i], score=float(score_N[i]), rank=rank)
-        for rank, i in enumerate(best[:100], start=1)
+        for rank, i in enumerate(best[:110], start=1)
     ]
 
 
@@ -115,7 +175,14 @@ def _reranked(
 QUICK = EvaluationConfig(samples=1000)
 
 
-def make_report(world: World) -> Report:
+CURVE = [
+    {"effort": 1, "recall": 0.81, "p50_ms": 0.11, "p99_ms": 0.3},
+    {"effort": 4, "recall": 0.953, "p50_ms": 0.21, "p99_ms": 0.5},
+    {"effort": 16, "recall": 0.994, "p50_ms": 0.62, "p99_ms": 1.4},
+]
+
+
+def make_evaluation(world: World, **options: Any) -> Evaluation:
     retrieve, rerank = world.route(0.7, 0.5)
     judged = world.judgements[3]
     query = Query(user_id=judged.user_id)
@@ -124,17 +191,16 @@ def make_report(world: World) -> Report:
     titles[ranking.items[0].item_id] = HOSTILE
     return evaluate(
         world.judgements,
-        retrieve=retrieve,
+        retrieve=lossy(retrieve),
         rerank=rerank,
-        popularity=world.popularity,
-        seen=world.seen,
+        background=replace(world.background, index={"kind": "ivf", "effort": 16, "curve": CURVE}),
+        exact_ranks=world.exact_ranks(0.7),
         ablations={
             "text": world.route(0.35, 0.3),
             "audio": world.route(0.7, 0.46),
             "image": world.route(0.62, 0.5),
             "graph": world.route(0.55, 0.45),
         },
-        config=QUICK,
         counts={"num_users_after": len(world.judgements) + 41, "num_without_history": 41},
         manifest={"catalog": "sha256:0f3a"},
         example=example(
@@ -147,4 +213,9 @@ def make_report(world: World) -> Report:
             ][:8],
             why="drawn at random",
         ),
+        **{"config": QUICK} | options,
     )
+
+
+def make_report(world: World) -> Report:
+    return make_evaluation(world).report

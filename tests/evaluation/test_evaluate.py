@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 
 from evaluation.evaluate import evaluate
+from evaluation.findings import Background
 from evaluation.protocol import EvaluationConfig
 from retrieval.candidates import Query
 
 QUICK = EvaluationConfig(samples=300)
+UNKNOWN = Background(popularity=[], seen={})
 
 
 def run(world, *, retrieval=0.7, rerank=0.5, judgements=None, **options):
@@ -18,11 +20,9 @@ def run(world, *, retrieval=0.7, rerank=0.5, judgements=None, **options):
         world.judgements[:60] if judgements is None else judgements,
         retrieve=retrieve,
         rerank=reranker,
-        popularity=world.popularity,
-        seen=world.seen,
-        config=QUICK,
-        **options,
-    )
+        background=world.background,
+        **{"config": QUICK} | options,
+    ).report
 
 
 def test_a_reranker_that_knows_more_gains_and_one_that_shuffles_does_not(world, report):
@@ -96,7 +96,7 @@ def test_queries_of_the_caller_are_asked_instead_of_the_plain_ones(world):
         asked.extend(batch)
         return retrieve(batch)
 
-    rest = {"rerank": rerank, "popularity": [], "seen": {}, "config": QUICK}
+    rest = {"rerank": rerank, "background": UNKNOWN, "config": QUICK}
     evaluate(judgements, retrieve=noting, queries=queries, **rest)
     assert asked == queries
     with pytest.raises(ValueError, match="same users in the same order"):
@@ -115,8 +115,7 @@ def test_users_are_asked_for_as_of_the_cut(world):
         world.judgements[:3],
         retrieve=noting,
         rerank=rerank,
-        popularity=[],
-        seen={},
+        background=UNKNOWN,
         config=QUICK,
     )
     assert {query.as_of for query in asked} == {world.judgements[0].as_of}
@@ -136,13 +135,13 @@ def test_each_user_is_asked_at_their_own_moment_and_cold_items_stay_the_cuts(wor
         return retrieve(batch)
 
     route = {"retrieve": noting, "rerank": rerank}
-    facts = {"popularity": world.popularity, "seen": world.seen, "config": QUICK}
-    later = evaluate(judgements, **route, **facts)
+    facts = {"background": world.background, "config": QUICK}
+    later = evaluate(judgements, **route, **facts).report
     assert [query.as_of for query in asked] == [one.as_of for one in judgements]
-    at_the_cut = evaluate(world.judgements[:40], **route, **facts)
+    at_the_cut = evaluate(world.judgements[:40], **route, **facts).report
     assert later.slices == at_the_cut.slices
     assert later.manifest["cut"] == cut.isoformat()
-    known = evaluate(judgements[1:], **route, **facts, manifest={"cut": cut.isoformat()})
+    known = evaluate(judgements[1:], **route, **facts, manifest={"cut": cut.isoformat()}).report
     assert known.manifest["cut"] == cut.isoformat()
 
 

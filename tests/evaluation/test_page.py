@@ -77,7 +77,7 @@ def test_a_hostile_modality_and_manifest_stay_text(report):
 
 def test_the_headline_comes_first_and_all_plots_are_there(report, html):
     assert headline(report) in html
-    assert html.count("<svg") == 5
+    assert html.count("<svg") == 7
     assert "prefers-color-scheme: dark" in html
     assert 'name="viewport"' in html
 
@@ -89,5 +89,38 @@ def test_moves_are_shown_both_ways(html):
 
 def test_a_page_needs_neither_ablations_nor_an_example(report):
     html = page(replace(report, ablations=(), example=None, slices=()))
-    assert html.count("<svg") == 3
+    assert html.count("<svg") == 5
     assert "One user" not in html
+
+
+def test_the_ledger_is_a_bar_for_everything_and_one_for_each_slice(report, html):
+    assert html.count('class="ledger ') == 1 + len(report.ledger.parts)
+    assert 'title="Delivered: 52%"' in html
+    assert "among the first 10 of the final order" in html
+
+
+def test_a_page_of_retrieval_alone_says_nothing_of_reranking(alone):
+    html = page(alone)
+    assert html.count("<svg") == 4
+    assert "Stage two" not in html
+    assert "Nothing was reranked" in html
+
+
+def test_a_page_of_two_populations_says_so(mixed):
+    html = page(mixed)
+    assert "candidates for 300 users" in html
+    assert "then reranked, for 60 users" in html
+
+
+def test_a_page_needs_no_exact_search(report):
+    bare = replace(
+        report,
+        ledger=None,
+        index_loss=None,
+        index={},
+        curve=replace(report.curve, exact=(), exact_ks=(), infinity=None),
+        whole_lists={},
+    )
+    html = page(bare)
+    assert "Where choices got lost" not in html
+    assert html.count("<svg") == 6

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from evaluation import plots
+from evaluation.drawing import COLORS
 from evaluation.report import Report
 
 DRAWINGS = [
@@ -15,6 +16,8 @@ DRAWINGS = [
     plots.ablation_drops,
     plots.movements,
     plots.slice_changes,
+    plots.latency_curve,
+    plots.reliability,
 ]
 
 
@@ -26,7 +29,7 @@ def test_a_drawing_is_well_formed_scales_and_takes_its_colors_from_the_page(draw
     assert "viewBox" in root.attrib
     assert "width" not in root.attrib
     assert "var(--muted)" in drawing
-    assert not set(plots.COLORS) & set(re.findall(r"#[0-9a-f]{6}", drawing))
+    assert not set(COLORS) & set(re.findall(r"#[0-9a-f]{6}", drawing))
     assert "<text" in drawing
     assert "<metadata" not in drawing
 

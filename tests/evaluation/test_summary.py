@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.report import Difference
-from evaluation.summary import facts, headline, markdown, percent, remarks, signed
+from evaluation.significance import Difference
+from evaluation.summary import facts, headline, percent, remarks, signed
 
 
 def with_delta(report, low, mean, high):
@@ -58,21 +58,6 @@ def test_seen_candidates_are_warned_of(report):
     assert not any("had been met" in one for one in remarks(report))
 
 
-def test_markdown_holds_the_numbers_and_breaks_no_table(report):
-    hostile = replace(report, manifest=dict(report.manifest) | {"catalog": "a|b\nc <b>"})
-    text = markdown(hostile)
-    assert headline(report) in text
-    assert "| num_without_history | 41 |" in text
-    assert r"a\|b c &lt;b&gt;" in text
-    for table in text.split("\n\n"):
-        if table.startswith("|"):
-            assert len({line.replace(r"\|", "").count("|") for line in table.splitlines()}) == 1
-
-
-def test_markdown_needs_no_ablation(report):
-    assert "Without one modality" not in markdown(replace(report, ablations=()))
-
-
 def test_the_manifest_is_flattened_to_facts(report):
     flat = dict(facts(report))
     assert flat["versions.numpy"]
@@ -83,3 +68,31 @@ def test_numbers_are_written_for_readers():
     assert signed(-0.01) == "\N{MINUS SIGN}0.0100"
     assert signed(0.01) == "+0.0100"
     assert (percent(0.5), percent(0.034), percent(0)) == ("50%", "3.4%", "0%")
+    assert (percent(0.997), percent(1), percent(1.83)) == ("99.7%", "100%", "183%")
+
+
+def test_an_index_that_loses_something_is_said_to(report):
+    assert any("The index finds 94% of the first 100" in one for one in remarks(report))
+
+
+def test_losses_are_told_with_the_largest_first(report):
+    said = next(one for one in remarks(report) if one.startswith("Of 635 choices"))
+    assert said.index("ranked out") < said.index("below K") < said.index("not in the catalog")
+
+
+def test_retrieval_alone_is_called_that_and_nothing_is_said_of_reranking(alone):
+    said = headline(alone)
+    assert said.startswith("Retrieval's first 100 candidates hold 78%")
+    assert said.endswith("Nothing was reranked.")
+    assert not any("LLM" in one for one in remarks(alone))
+
+
+def test_two_populations_are_told_apart(mixed):
+    assert "over 60 users" in headline(mixed)
+    assert remarks(mixed)[0].startswith("Retrieval is measured on 300 users")
+    assert "60 of them" in remarks(mixed)[0]
+
+
+def test_a_split_that_lets_the_future_in_is_said_to(report):
+    leaky = dict(report.manifest) | {"split": "given", "leaks": "It saw the future."}
+    assert remarks(replace(report, manifest=leaky))[-1] == "It saw the future."
