@@ -10,7 +10,7 @@ Shape legend: Q queries, N items, D dimensions, K rows proposed.
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -157,19 +157,27 @@ class FaissIndex(Index):
     ) -> list[tuple[str, float]]:
         """Order one query's rows: ids decide a tie at the limit, so it must not go on beyond them.
 
-        Where it does even among four times as many, all rows are compared: some structures do not
-        find every one of many equal vectors.
+        Where it does even among four times as many, or where even the greatest effort finds too
+        few, all rows are compared: some structures do not find every one of many equal vectors.
         """
         slack = rounding(query_D, self._largest_norm)
-        if rows_K[-1] >= 0 and _is_open(scores_K, rows_K, slack, ask):
-            num_rows = min(4 * len(rows_K), ask.num_allowed)
-            scores_1K, rows_1K = self._propose(query_D[None], num_rows, ask)
-            scores_K, rows_K = scores_1K[0], rows_1K[0]
+        if _is_open(scores_K, rows_K, slack, ask):
+            scores_K, rows_K = self._more(query_D, len(rows_K), ask)
         is_open = _is_open(scores_K, rows_K, slack, ask)
         rows_K = self._scanned(query_D, ask) if is_open else rows_K[rows_K >= 0]
         item_ids = [self._item_ids[row] for row in rows_K.tolist()]
         scores_K = exact_scores(self._vectors(rows_K), query_D)
         return best_first(item_ids, scores_K, limit=ask.limit)
+
+    def _more(self, query_D: NDArray[np.float32], num_rows: int, ask: Ask) -> Proposed:
+        """Four times as many rows, found with as much effort as it takes to find enough."""
+        num_rows, effort = min(4 * num_rows, ask.num_allowed), ask.effort
+        while True:
+            proposed = self._propose(query_D[None], num_rows, replace(ask, effort=effort))
+            num_proposed = int((proposed[1] >= 0).sum())
+            if num_proposed >= min(ask.limit, num_rows) or effort >= max(self.efforts, default=0):
+                return proposed[0][0], proposed[1][0]
+            effort *= 2
 
     def _scanned(self, query_D: NDArray[np.float32], ask: Ask) -> NDArray[np.int64]:
         """The allowed rows that may be the query's best, by comparing with every one."""
