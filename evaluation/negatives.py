@@ -51,6 +51,6 @@ class Negatives:
         rng = np.random.default_rng([self._seed, int.from_bytes(digest[:8], "little")])
         with np.errstate(divide="ignore"):
             finish_N = rng.standard_exponential(len(weights_N)) / weights_N
-        num_able = int((weights_N > 0).sum())
-        rows = np.argsort(finish_N, kind="stable")[: min(num, num_able)]
+        num = min(num, int((weights_N > 0).sum()))
+        rows = np.argpartition(finish_N, num - 1)[:num] if num else np.array([], dtype=np.int64)
         return tuple(self._item_ids[row] for row in np.sort(rows))

@@ -25,6 +25,7 @@ def test_fewer_are_drawn_where_there_are_fewer() -> None:
     popularity = {"i00": 3.0, "i01": 1.0, "i02": 2.0}
     drawn = Negatives(ITEMS, popularity=popularity).draw("u", touched={"i01"}, num=20)
     assert drawn == ("i00", "i02")
+    assert Negatives(ITEMS, popularity={}).draw("u", touched=frozenset(), num=20) == ()
 
 
 def test_a_draw_depends_on_seed_and_user_alone() -> None:
