@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.items import Interaction, Modality
+from embedders.items import Interaction
 from feature_repo.base import StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
@@ -22,7 +22,8 @@ from ranker.model import RankerModel
 from ranker.ranking import Ranking
 from ranker.serving import ServingInfo
 from ranker.tokens import check_spaces, fuse_with, fused_space
-from retrieval import build
+from retrieval import ablation, build
+from retrieval.build import Retrieval
 from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
 from retrieval.retriever import Retriever
@@ -36,14 +37,14 @@ class LoadedGeneration:
 
     generation: Generation
     model: RankerModel
+    retrieval: Retrieval
     items: ItemVectors
+    """What is fused."""
     retriever: Retriever
     reranker: LlmReranker
     titles: Mapping[str, str]
     reader: OnlineReader | None
     """Where histories are read; None where every query must bring its own."""
-    modalities: frozenset[Modality] | None = None
-    """What retrieval searches; None means all."""
 
     @property
     def info(self) -> ServingInfo:
@@ -80,23 +81,24 @@ class LoadedGeneration:
         """The final order."""
         return self.reranker.rerank(self._asked(query), candidates)
 
-    def without(self, modality: Modality) -> "LoadedGeneration":
-        """The same route with one modality left out of retrieval and of fusion.
+    def without(self, name: str) -> "LoadedGeneration":
+        """The same route with one block left out of retrieval, and a modality's out of fusion.
 
         Raises:
-            ValueError: the generation has no such modality.
+            ValueError: the generation has no such block, or no other one.
         """
-        self.items.space(modality)
-        searched = self.items.modalities if self.modalities is None else self.modalities
-        kept = frozenset(searched) - {modality}
+        retrieval = ablation.without(self.retrieval, name)
+        left_out = replace(self, retrieval=retrieval, retriever=retrieval.retriever())
+        if name not in self.items.modalities:
+            return left_out
         is_present_NM = self.items.is_present_NM.copy()
-        is_present_NM[:, self.items.modalities.index(modality)] = False
+        is_present_NM[:, self.items.names.index(name)] = False
         items = replace(self.items, is_present_NM=is_present_NM)
         tokens = fuse_with(self.model, items, space=self.generation.fused_space)
         reranker = _reranker(
             self.model, items, tokens.vectors_ND, self.titles, self.generation.generation_id
         )
-        return replace(self, items=items, reranker=reranker, modalities=kept)
+        return replace(left_out, items=items, reranker=reranker)
 
     def with_adapter(self, adapter: Path) -> "LoadedGeneration":
         """The same route, reranked by another adapter of the same LLM and spaces.
@@ -118,10 +120,7 @@ class LoadedGeneration:
             history = self.history(query.user_id)
             if history is None:
                 raise ValueError(f"user {query.user_id!r} has no stored history: give one inline")
-        asked = self.modalities if query.modalities is None else query.modalities
-        if asked is not None and self.modalities is not None:
-            asked &= self.modalities  # what was left out stays out
-        return replace(query, history=history, modalities=asked)
+        return replace(query, history=history)
 
 
 def load(
@@ -170,6 +169,7 @@ def load(
     return LoadedGeneration(
         generation=generation,
         model=model,
+        retrieval=retrieval,
         items=retrieval.item_vectors,
         retriever=retrieval.retriever(),
         reranker=_reranker(
@@ -187,10 +187,12 @@ def _reranker(
     titles: Mapping[str, str],
     generation_id: str,
 ) -> LlmReranker:
-    modalities = items.modalities
+    columns = [items.names.index(one) for one in items.modalities]
     present = {
-        item_id: tuple(one for one, there in zip(modalities, row, strict=True) if there)
-        for item_id, row in zip(items.item_ids, items.is_present_NM.tolist(), strict=True)
+        item_id: tuple(one for one, there in zip(items.modalities, row, strict=True) if there)
+        for item_id, row in zip(
+            items.item_ids, items.is_present_NM[:, columns].tolist(), strict=True
+        )
     }
     return LlmReranker(
         model,

@@ -27,6 +27,17 @@ class Listed:
     scores_K: NDArray[np.float64]
     """The weighted sum of cosines, by which the items would be ordered without a fusion."""
 
+    @classmethod
+    def nothing(cls) -> "Listed":
+        """No lists, of no items."""
+        return cls(
+            blocks=(),
+            ranks_KM=np.zeros((0, 0), dtype=np.int64),
+            cosines_KM=np.zeros((0, 0)),
+            is_present_KM=np.zeros((0, 0), dtype=np.bool_),
+            scores_K=np.zeros(0),
+        )
+
 
 class Fusion(ABC):
     """Decides what an item's places in the lists are worth together."""

@@ -5,6 +5,7 @@ searched at once, as in the concatenated space, the weighted sum of cosines is t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from retrieval.fusion import Fusion, Listed
 DAMPING = 60  # the paper's constant; larger ones flatten the lead of the first ranks
 
 
+@dataclass(frozen=True)
 class ByRank(Fusion):
     """The sum of 1 / (DAMPING + rank) over the lists that hold an item."""
 

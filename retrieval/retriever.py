@@ -22,8 +22,8 @@ from retrieval.base import Index, QueryEncoder
 from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
 from retrieval.exact_ranks import RankedQuery, ranks
-from retrieval.fusion import Fusion
-from retrieval.lists import fused, with_lists
+from retrieval.fusion import Fusion, Listed
+from retrieval.lists import fused, listed, with_lists
 from retrieval.order import MARGIN, check_limit
 from retrieval.planner import Searcher
 from retrieval.pooled import visible_history
@@ -134,6 +134,23 @@ class Retriever:
             else:
                 shares = [self._popularity.shares[item_id] for item_id in proposed]
                 answers[asked.place] = (proposed, shares)
+        return answers
+
+    def listed(self, queries: Sequence[Query], *, limit: int) -> list[tuple[list[str], Listed]]:
+        """What the blocks' lists say about each query's proposals, for a fusion to be fitted on.
+
+        Nothing is said where nothing is known of a query, or where there is no fusion.
+
+        Raises:
+            ValueError: as `retrieve`, of any query.
+        """
+        nothing = Listed.nothing()
+        answers: list[tuple[list[str], Listed]] = [([], nothing) for _ in queries]
+        for asked, proposed in self._proposals(queries, limit):
+            if asked.lists is not None:
+                plain = scored(asked, self.items, proposed)
+                item_ids = [self.items.item_ids[row] for row in plain.rows_K.tolist()]
+                answers[asked.place] = (item_ids, listed(asked, plain, self.items))
         return answers
 
     def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from embedders.vectors import Embeddings, Space
 from ranker.tokens import fuse
+from retrieval.attributes import Attributes
 from retrieval.base import UnusableIndex
 from retrieval.build import build
 from retrieval.build import load as load_index
@@ -47,6 +48,9 @@ def index(workspace: Workspace, *, watch: Watch) -> Summary:
             popularity=popularity(workspace.catalog.interactions, until=workspace.timeline.cut),
             user_vectors=workspace.user_vectors,
             as_of=workspace.timeline.cut,
+            attributes=Attributes.of(workspace.catalog.items()),
+            sequence=workspace.sequence,
+            fusion=ready.fusion,
         )
     workspace.state.write("index", {"key": key, "fused_space": space_facts(tokens.space)})
     return _summary(workspace, manifest, num_fused=num_fused, is_new=True)
@@ -59,9 +63,21 @@ def index_key(workspace: Workspace, ready: Trained) -> str:
         workspace.vectors_key,
         ready.adapter.name,
         ready.pooling,
+        ready.fusion,
+        _attributes_key(workspace),
         workspace.settings.index,
         workspace.timeline.cut,
         counts,
+    )
+
+
+def _attributes_key(workspace: Workspace) -> str:
+    """Changes when any item's attributes do."""
+    return digest(
+        [
+            (item.item_id, item.category, sorted(item.attributes.items()))
+            for item in workspace.catalog.items()
+        ]
     )
 
 

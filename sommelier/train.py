@@ -14,10 +14,11 @@ from embedders.item_text import item_text
 from ranker import embedded_llm
 from ranker.examples import Target, collect
 from ranker.training import train as train_adapter
+from retrieval.fusion import Fusion
 from retrieval.pooled import PoolingConfig
 from sommelier.sequence import train_sequence
 from sommelier.state import digest
-from sommelier.tune import TRAIN_FIRST, inputs_key, tune, tuned
+from sommelier.tune import TRAIN_FIRST, inputs_key, tune, tune_fusion, tuned, tuned_fusion
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace, existing
 
@@ -32,6 +33,8 @@ class Trained:
     """A folder or a hub id."""
     adapter: Path
     pooling: PoolingConfig
+    fusion: Fusion | None
+    """None where candidates are ordered by the weighted sum of cosines."""
 
 
 def trained(workspace: Workspace) -> Trained:
@@ -51,6 +54,7 @@ def trained(workspace: Workspace) -> Trained:
         llm=str(llm) if llm.is_dir() else facts["llm"],
         adapter=existing(models / facts["adapter"], repair=TRAIN_FIRST),
         pooling=tuned(workspace),
+        fusion=tuned_fusion(workspace),
     )
 
 
@@ -62,6 +66,7 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
     """
     train_sequence(workspace, watch=watch)
     pooling = tune(workspace, watch=watch)
+    fusion = tune_fusion(workspace, pooling, watch=watch)
     key = training_key(workspace)
     facts = workspace.state.read("train")
     settings, line = workspace.settings, workspace.timeline
@@ -79,7 +84,7 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             start=line.graph_until,
             cut=line.cut,
             histories=workspace.histories,
-            retriever=workspace.retriever(pooling, until=line.graph_until),
+            retriever=workspace.retriever(pooling, until=line.graph_until, fusion=fusion),
             config=settings.ranker.training,
             created_at=workspace.created_at,
         )
@@ -107,7 +112,8 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
 
 def training_key(workspace: Workspace) -> str:
     """Changes when training has to be run again."""
-    return digest(inputs_key(workspace), tuned(workspace), workspace.settings.ranker)
+    pooling, fusion = tuned(workspace), tuned_fusion(workspace)
+    return digest(inputs_key(workspace), pooling, fusion, workspace.settings.ranker)
 
 
 def _llm(workspace: Workspace, watch: Watch) -> str:

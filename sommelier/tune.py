@@ -7,6 +7,7 @@ and the cut: nothing that is weighed has seen them, and nothing that is judged l
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pyarrow.compute as pc
 
 from evaluation.judgements import Judgement
@@ -14,13 +15,17 @@ from evaluation.split import sample, split
 from feature_repo.atomic import replace_text
 from ranker.examples import not_yet
 from retrieval.candidates import Query
+from retrieval.fusion import Fusion
+from retrieval.learned_fusion import Learned, fit
 from retrieval.pooled import PoolingConfig
+from retrieval.rank_fusion import ByRank
 from retrieval.tuning import fit_weights
 from sommelier.state import digest
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace, events_key, existing
 
-POOLING = "pooling.json"
+POOLING, FUSION = "pooling.json", "fusion.json"
+DEPTH = 100  # items of the weighted sum that the lists' own are joined by
 TRAIN_FIRST = "run `sommelier train`"
 
 
@@ -59,6 +64,50 @@ def tuned(workspace: Workspace) -> PoolingConfig:
     """
     path = existing(workspace.settings.paths.models / POOLING, repair=TRAIN_FIRST)
     return PoolingConfig(**json.loads(path.read_text("utf-8"))["pooling"])
+
+
+def tune_fusion(workspace: Workspace, pooling: PoolingConfig, *, watch: Watch) -> Fusion | None:
+    """How lists become one order: as the settings say, fitted on the same moments if learned."""
+    if workspace.settings.retrieval.fusion == "learned":
+        path = workspace.settings.paths.models / FUSION
+        key = digest(inputs_key(workspace), pooling)
+        if workspace.state.read("fusion").get("key") != key or not path.exists():
+            with watch.task("the fusion of lists"):
+                _fitted(workspace, pooling).save(path)
+            workspace.state.write("fusion", {"key": key})
+    return tuned_fusion(workspace)
+
+
+def tuned_fusion(workspace: Workspace) -> Fusion | None:
+    """The fusion that the settings name, as it was fitted last.
+
+    Raises:
+        UnusableIndex: it is to be learned, and was not.
+    """
+    match workspace.settings.retrieval.fusion:
+        case "weighted":
+            return None
+        case "rank":
+            return ByRank()
+        case "learned":
+            return Learned.load(workspace.settings.paths.models / FUSION)
+
+
+def _fitted(workspace: Workspace, pooling: PoolingConfig) -> Learned:
+    queries, chosen = moments(workspace)
+    until = workspace.timeline.graph_until
+    retriever = workspace.retriever(pooling, until=until, fusion=ByRank())
+    found = retriever.listed(queries, limit=DEPTH)
+    fitted = fit(
+        [listed for _, listed in found],
+        [np.isin(ids, sorted(truth)) for (ids, _), truth in zip(found, chosen, strict=True)],
+    )
+    if fitted is None:
+        raise ValueError(
+            "no moment before the cut tells how lists are to be fused: set retrieval.fusion to "
+            '"weighted" or "rank"'
+        )
+    return fitted
 
 
 def inputs_key(workspace: Workspace) -> str:

@@ -18,6 +18,7 @@ from feature_repo.store import Store
 from retrieval import registry
 from retrieval.composed import query_encoder
 from retrieval.concatenated import ItemVectors, concatenate
+from retrieval.fusion import Fusion
 from retrieval.pooled import PoolingConfig
 from retrieval.popularity import popularity
 from retrieval.retriever import Retriever
@@ -174,7 +175,9 @@ class Workspace:
         assert self._has_views
         return self.store.histories(pairs)
 
-    def retriever(self, pooling: PoolingConfig, *, until: datetime) -> Retriever:
+    def retriever(
+        self, pooling: PoolingConfig, *, until: datetime, fusion: Fusion | None = None
+    ) -> Retriever:
         """A retriever in memory that knows nothing of events from `until` on."""
         items = self.item_vectors
         index = registry.create(self.settings.index.kind, dim=items.dim)
@@ -188,7 +191,7 @@ class Workspace:
             sequence=self.query_vectors,
         )
         counts = popularity(self.catalog.interactions, until=until)
-        return Retriever(index, items, encoder, popularity=counts)
+        return Retriever(index, items, encoder, popularity=counts, fusion=fusion)
 
 
 def space_facts(space: Space) -> dict[str, object]:

@@ -20,6 +20,11 @@ SETTINGS = """
 dim = 16
 epochs = 5
 
+[sequence]
+dim = 16
+num_layers = 1
+epochs = 2
+
 [target]
 behaviors = ["cart", "purchase"]
 

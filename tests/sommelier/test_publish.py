@@ -14,7 +14,8 @@ def test_the_generation_pins_the_cut_and_the_spaces(built: Path) -> None:
     workspace = Workspace(load(built))
     generation = generations(workspace).current()
     assert generation.as_of == workspace.timeline.cut
-    assert generation.spaces == workspace.spaces()
+    assert generation.spaces == workspace.item_vectors.spaces
+    assert {*workspace.spaces()} < {*generation.spaces}, "and the network's"
     assert generation.llm == trained(workspace).llm
 
 
