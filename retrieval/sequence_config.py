@@ -13,6 +13,7 @@ POSITIVE = (
     "dim",
     "num_layers",
     "num_heads",
+    "widening",
     "limit",
     "epochs",
     "batch_size",
@@ -32,6 +33,8 @@ class SequenceConfig:
     which carries what an item's length lacks to the longest."""
     num_layers: int = 2
     num_heads: int = 2
+    widening: int = 4
+    """Of the pointwise network in each layer, in widths; 1 as in SASRec."""
     limit: int = 50
     """Only so many newest events of a history are read."""
     modalities: frozenset[Modality] | None = None
@@ -46,7 +49,7 @@ class SequenceConfig:
     """At its height: it rises over the first twentieth of all steps, and falls as a cosine."""
     weight_decay: float = 0.0
     dropout: float = 0.2
-    """Within the layers."""
+    """Of the numbers that each layer adds."""
     input_dropout: float = 0.2
     """Of the numbers of the items' vectors, where a history is read."""
     id_dropout: float = 0.1
@@ -69,7 +72,8 @@ class SequenceConfig:
     """Negatives are drawn by popularity to this power; 0 draws evenly."""
     behavior_weights: Mapping[str, float] = field(default_factory=dict)
     """What predicting an event of a behavior counts in the loss; 1 for one that is left out. One
-    of weight 0 is read in histories and never predicted."""
+    of weight 0 is read in histories and never predicted. The first event with an item counts as
+    much as the strongest that the same user did with it before the cut."""
     predict_repeats: bool = False
     """Predict also what the history holds already. Retrieval hides it, as long as it is told to."""
     seed: int = 0

@@ -71,12 +71,12 @@ class Layer(nn.Module):
 
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__()
-        self._num_heads, self._dropout = config.num_heads, config.dropout
+        self._num_heads = config.num_heads
         self.attention_norm, self.norm = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
         self.attend = nn.Linear(config.dim, 3 * config.dim)
         self.join = nn.Linear(config.dim, config.dim)
-        self.widen = nn.Linear(config.dim, 4 * config.dim)
-        self.narrow = nn.Linear(4 * config.dim, config.dim)
+        self.widen = nn.Linear(config.dim, config.widening * config.dim)
+        self.narrow = nn.Linear(config.widening * config.dim, config.dim)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden_BLD: Tensor) -> Tensor:
@@ -84,15 +84,11 @@ class Layer(nn.Module):
         parts = self.attend(self.attention_norm(hidden_BLD)).view(B, L, 3, self._num_heads, -1)
         query_BHLd, key_BHLd, value_BHLd = parts.permute(2, 0, 3, 1, 4)
         mixed_BHLd = scaled_dot_product_attention(
-            query_BHLd,
-            key_BHLd,
-            value_BHLd,
-            is_causal=True,
-            dropout_p=self._dropout if self.training else 0.0,
+            query_BHLd, key_BHLd, value_BHLd, is_causal=True
         )
         joined_BLD = self.join(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
         hidden_BLD = hidden_BLD + self.dropout(joined_BLD)
-        widened = self.dropout(gelu(self.widen(self.norm(hidden_BLD))))
+        widened = gelu(self.widen(self.norm(hidden_BLD)))
         added_BLD: Tensor = self.dropout(self.narrow(widened))
         return hidden_BLD + added_BLD
 
