@@ -20,9 +20,10 @@ from feature_repo.base import Entity
 from ranker.loaded import LoadedGeneration
 from retrieval.build import POPULARITY
 from retrieval.candidates import Query
-from retrieval.manifest import Manifest
+from retrieval.manifest import NAME as MANIFEST
 from sommelier.index import fused_space
 from sommelier.train import trained
+from sommelier.tune import FUSION
 from sommelier.workspace import Workspace
 
 Artifacts = Mapping[str, object]
@@ -81,6 +82,7 @@ def stages(
     yield "sequence encoder", lambda: _tensors(sorted(networks))
     yield "item vectors", lambda: _item_vectors(workspace, asked)
     yield "weights", lambda: {"pooling": repr(asdict(ready.pooling))}
+    yield "fusion of lists", lambda: _fitted(paths.models / FUSION)
     yield "popularity", lambda: _popularity(index / POPULARITY, asked)
     yield "LLM", lambda: _folder(Path(ready.llm))
     yield "adapter", lambda: _folder(ready.adapter)
@@ -187,9 +189,17 @@ def _popularity(path: Path, asked: Asked) -> Artifacts:
     return {item_id: count for item_id, count in pairs if item_id in asked.item_ids}
 
 
+def _fitted(path: Path) -> Artifacts:
+    """What a JSON file holds, by key; nothing where the settings ask for none."""
+    if not path.exists():
+        return {}
+    return {key: repr(value) for key, value in json.loads(path.read_text("utf-8")).items()}
+
+
 def _index(folder: Path) -> Artifacts:
-    manifest = Manifest.read(folder)
-    return {"kind": manifest.kind, "effort": getattr(manifest, "effort", 0)}
+    """How the index was made and is to be searched; a kind without efforts states none."""
+    facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return {key: facts.get(key) for key in ("kind", "effort", "fusion")}
 
 
 def _folder(folder: Path) -> Artifacts:

@@ -15,7 +15,7 @@ import sommelier.workspace
 from retrieval.concatenated import concatenate
 from retrieval.popularity import popularity
 from sommelier import demo_shop
-from sommelier.artifacts import compare
+from sommelier.artifacts import _folder, compare, stages
 from sommelier.audit import Audited, Traveler, audit, compared, prepare, whom
 from sommelier.index import index
 from sommelier.publish import publish
@@ -82,10 +82,8 @@ def test_nothing_from_behind_the_cut_is_seen(workspace: Workspace, pair: Pair) -
 
 def test_both_routes_made_something_to_compare(workspace: Workspace, pair: Pair) -> None:
     asked = whom(workspace, pair[0].copied, limit=20, seed=0)
-    from sommelier.artifacts import stages
-
     for name, make in stages(pair[0].workspace, asked, serving=lambda: pair[0].serving):
-        if name != "sequence encoder":
+        if name != "fusion of lists":  # the settings ask for none
             assert make(), name
 
 
@@ -135,8 +133,6 @@ def test_words_of_later_items_are_found_in_the_llm(
         sommelier.train._llm(_with_models(one.workspace, tmp_path / name), Unwatched())
         for name, one in zip(("own", "other"), pair, strict=True)
     )
-    from sommelier.artifacts import _folder
-
     difference = compare("LLM", _folder(Path(own)), _folder(Path(other)))
     assert difference is not None
     assert difference.stage == "LLM"
