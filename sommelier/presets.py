@@ -38,6 +38,7 @@ def shop() -> Settings:
         store=replace(settings.store, history_limit=100),
         target=TargetSettings(behaviors=("cart", "purchase")),
         graph=replace(settings.graph, behavior_weights=weights, temperature=0.3),
+        sequence=replace(settings.sequence, behavior_weights=weights),
         pooling=replace(settings.pooling, behavior_weights=weights, limit=100, half_life=40),
     )
 
@@ -68,11 +69,21 @@ def with_effort(settings: Settings, effort: Effort) -> Settings:
         return settings
     ranker = settings.ranker
     embedded = replace(ranker.llm.embedded, warm_up_steps=60)
+    sequence = replace(
+        settings.sequence,
+        dim=32,
+        num_layers=1,
+        epochs=8,
+        batch_size=512,
+        learning_rate=3e-3,
+        num_negatives=512,
+    )
     training = replace(
         ranker.training, single_modality_steps=30, fusion_steps=150, max_examples=4000
     )
     return replace(
         settings,
+        sequence=sequence,
         ranker=replace(ranker, llm=replace(ranker.llm, embedded=embedded), training=training),
         evaluation=replace(settings.evaluation, samples=5000),
     )
