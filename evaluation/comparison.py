@@ -131,12 +131,15 @@ def differences(
 
 def holm_over(report: Report) -> Report:
     """The report with the p-values of every comparison in it corrected for all of them together:
-    each measure's change, what the LLM adds, and what each modality is worth."""
-    delta, llm_delta, worth, recall_worth = holm_across(
+    each measure's change, what the LLM adds, what each modality is worth, and what the index
+    loses."""
+    loss = report.index_loss
+    delta, llm_delta, worth, recall_worth, losses = holm_across(
         report.delta,
         report.llm_delta,
         {one.modality: one.delta for one in report.ablations},
         {one.modality: one.recall_delta for one in report.ablations},
+        {} if loss is None else {"": loss.loss},
     )
     ablations: list[Ablation] = []
     for one in report.ablations:
@@ -150,7 +153,13 @@ def holm_over(report: Report) -> Report:
                 recall_delta=recall_worth[one.modality],
             )
         )
-    return replace(report, delta=delta, llm_delta=llm_delta, ablations=tuple(ablations))
+    return replace(
+        report,
+        delta=delta,
+        llm_delta=llm_delta,
+        ablations=tuple(ablations),
+        index_loss=None if loss is None else replace(loss, loss=losses[""]),
+    )
 
 
 def holm_across(*families: Mapping[str, Difference]) -> tuple[dict[str, Difference], ...]:

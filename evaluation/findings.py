@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.comparison import ablations_of, deltas, holm_across, intervals
+from evaluation.comparison import ablations_of, deltas, holm_over, intervals
 from evaluation.exact import index_loss, recall_curve
 from evaluation.example import Example
 from evaluation.judgements import Judgement
@@ -80,7 +80,7 @@ class Findings:
         means = intervals(self._scores | {"ceiling": self._ceiling(self.measured)}, self.config)
         everybody = None if self._is_one_stage else self._everybody()
         found = (everybody or means)["retrieval_order"]
-        return Report(
+        report = Report(
             headline=self.config.headline,
             routes=means,
             everybody=everybody,
@@ -106,6 +106,7 @@ class Findings:
             manifest=self._manifest() | dict(manifest),
             example=example,
         )
+        return holm_over(report)
 
     @cached_property
     def runs(self) -> dict[str, Run]:
@@ -164,12 +165,9 @@ class Findings:
             self._scores[name] for name in ("retrieval_order", "calibrated", "rerank")
         )
         headline = self.config.headline
-        delta, llm_delta = holm_across(
-            deltas(before, after, self.config), deltas(calibrated, after, self.config)
-        )
         return {
-            "delta": delta,
-            "llm_delta": llm_delta,
+            "delta": deltas(before, after, self.config),
+            "llm_delta": deltas(calibrated, after, self.config),
             "movement": movement(
                 self.full.retrieved,
                 self.full.reranked,

@@ -35,7 +35,7 @@ class Ablation:
     delta: Difference
     """Of the headline measure: the full route minus this one, both reranked."""
     p_value_holm: float
-    """Corrected for the number of ablations."""
+    """Corrected for every comparison of the report, as in `delta`."""
     recall_delta: Difference
     """Of the deepest candidate recall: the full route minus this one."""
 

@@ -13,7 +13,7 @@ from evaluation.comparison import (
 )
 from evaluation.protocol import EvaluationConfig
 from evaluation.runs import Scores
-from evaluation.significance import Difference
+from evaluation.significance import Difference, holm
 
 CONFIG = EvaluationConfig(samples=300)
 USERS = tuple(f"u{n}" for n in range(40))
@@ -89,15 +89,11 @@ def test_holm_counts_the_comparisons_of_all_tables_together():
 
 
 def test_a_report_is_corrected_for_every_comparison_in_it(report):
-    found = holm_over(report)
-    alone = [one.p_value for one in (*report.delta.values(), *report.llm_delta.values())]
-    alone += [one.p_value for part in report.ablations for one in (part.delta, part.recall_delta)]
-    corrected = [one.p_value_holm for one in (*found.delta.values(), *found.llm_delta.values())]
-    corrected += [
-        one.p_value_holm for part in found.ablations for one in (part.delta, part.recall_delta)
+    found = [*report.delta.values(), *report.llm_delta.values(), report.index_loss.loss]
+    found += [one for part in report.ablations for one in (part.delta, part.recall_delta)]
+    expected = holm({str(place): one.p_value for place, one in enumerate(found)})
+    assert [one.p_value_holm for one in found] == list(expected.values())
+    assert [part.p_value_holm for part in report.ablations] == [
+        part.delta.p_value_holm for part in report.ablations
     ]
-    assert min(corrected) == pytest.approx(min(1, len(alone) * min(alone)))
-    assert all(one <= other for one, other in zip(alone, corrected, strict=True))
-    assert [part.p_value_holm for part in found.ablations] == [
-        part.delta.p_value_holm for part in found.ablations
-    ]
+    assert holm_over(report) == report
