@@ -13,10 +13,7 @@ The folder is made beside its final place and then renamed, so that it is there 
 all. Where an older one is in the way, that one is moved aside first and deleted last.
 """
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,22 +21,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from embedders.items import Interaction, Modality
+from embedders.items import Modality
 from embedders.vectors import Embeddings, Space
 from retrieval.attributes import Attributes
 from retrieval.base import REPAIR, Index, QueryEncoder, UnusableIndex
 from retrieval.candidates import Query
 from retrieval.composed import query_encoder
 from retrieval.concatenated import ItemVectors
-from retrieval.exact import ExactIndex
+from retrieval.curve import chosen
+from retrieval.fill import curve_of, filled, kind_for
+from retrieval.folder import digests, replaced, verify
 from retrieval.fusion import Fusion
 from retrieval.learned_fusion import Learned
 from retrieval.manifest import NAME, Manifest
+from retrieval.policy import AUTO
 from retrieval.pooled import PoolingConfig
+from retrieval.probes import probes
 from retrieval.rank_fusion import ByRank
-from retrieval.registry import create, load_sequence
+from retrieval.registry import KINDS, load_sequence
 from retrieval.registry import load as load_index
 from retrieval.retriever import Retriever
 from retrieval.tensor_file import read, write, write_bytes
@@ -47,7 +46,6 @@ from retrieval.tensor_file import read, write, write_bytes
 INDEX, VECTORS, USERS = "index.safetensors", "vectors.safetensors", "users.safetensors"
 POPULARITY, ATTRIBUTES = "popularity.json", "attributes.parquet"
 SEQUENCE, FUSION = "sequence.safetensors", "fusion.json"
-RECALL_DEPTH = 100
 
 
 if TYPE_CHECKING:
@@ -58,13 +56,34 @@ if TYPE_CHECKING:
 class IndexConfig:
     """How an index is built."""
 
-    kind: str = "flat"
-    """As `retrieval.registry` names them."""
+    kind: str = AUTO
+    """As `retrieval.registry` names them, or `auto`: `retrieval.policy` chooses by size and
+    memory."""
+    target_recall: float = 0.99
+    """The search looks as hard as it takes to find this share of the true first hundred."""
+    memory_limit_gib: float | None = None
+    """What an index that is chosen may hold, beside the item vectors; left out, half of this
+    machine's memory."""
+    attributes: tuple[str, ...] = ()
+    """The columns of the catalog that may be filtered by; empty for all of them."""
     num_probes: int = 64
-    """Simulated histories on which the index is compared with the exact one."""
+    """Queries on which the index is compared with the exact order: held-out ones, or else simulated
+    histories."""
     probe_length: int = 5
     """Items in a simulated history."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in (AUTO, *KINDS):
+            known = ", ".join((AUTO, *KINDS))
+            raise ValueError(f"no index of kind {self.kind!r}; choose one of {known}")
+        if not 0 < self.target_recall <= 1:
+            raise ValueError(f"target_recall lies in (0, 1], got {self.target_recall}")
+        if self.num_probes < 1 or self.probe_length < 1:
+            raise ValueError(
+                f"num_probes and probe_length must be at least 1, got {self.num_probes} and "
+                f"{self.probe_length}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +133,7 @@ def build(
     attributes: Attributes | None = None,
     sequence: "SequenceEncoder | None" = None,
     fusion: Fusion | None = None,
+    queries: Sequence[Query] = (),
 ) -> Manifest:
     """Write the folder, replacing an older one.
 
@@ -128,6 +148,8 @@ def build(
         attributes: What items may be filtered by.
         sequence: The network over histories, where the items have its block.
         fusion: How lists of single blocks become one; None for the weighted sum of cosines.
+        queries: Held-out ones, with their histories, on which the index is measured; without any,
+            histories are simulated.
 
     Raises:
         ValueError: no item has a vector, the users' vectors are of another space, or there is a
@@ -140,22 +162,35 @@ def build(
         as_of=as_of,
         sequence=sequence.bound(item_vectors) if sequence else None,
     )
-    index = _filled(create(config.kind, dim=item_vectors.dim), item_vectors)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        index.save(temporary / INDEX)
-        _save_vectors(temporary, item_vectors, user_vectors)
-        write_bytes(temporary / POPULARITY, json.dumps([list(one) for one in popularity]).encode())
+    choice = kind_for(item_vectors, config.kind, memory_limit_gib=config.memory_limit_gib)
+    index = filled(item_vectors, kind=choice.kind)
+    queries_QD = probes(
+        item_vectors,
+        encoder,
+        queries=queries,
+        limit=config.num_probes,
+        length=config.probe_length,
+        seed=config.seed,
+    )
+    curve = curve_of(index, item_vectors, queries_QD, target=config.target_recall)
+    best = chosen(curve, target=config.target_recall)
+    index.effort = best.effort
+    with replaced(folder) as new:
+        index.save(new / INDEX)
+        _save_vectors(new, item_vectors, user_vectors)
+        write_bytes(new / POPULARITY, json.dumps([list(one) for one in popularity]).encode())
         if attributes is not None:
-            attributes.save(temporary / ATTRIBUTES)
+            attributes.save(new / ATTRIBUTES)
         if sequence is not None:
-            sequence.save(temporary / SEQUENCE)
+            sequence.save(new / SEQUENCE)
         if isinstance(fusion, Learned):
-            fusion.save(temporary / FUSION)
+            fusion.save(new / FUSION)
         manifest = Manifest(
-            kind=config.kind,
+            kind=choice.kind,
+            reasons=choice.reasons,
+            effort=best.effort,
+            curve=curve,
+            target_recall=config.target_recall,
             spaces=item_vectors.spaces,
             dim=item_vectors.dim,
             num_items=len(item_vectors),
@@ -164,14 +199,11 @@ def build(
             as_of=as_of,
             pooling=pooling,
             fusion=_fusion_name(fusion),
-            recall_against_exact=_recall(index, item_vectors, encoder, config),
-            files={path.name: _sha256(path) for path in sorted(temporary.iterdir())},
+            recall_against_exact=best.recall,
+            files=digests(new),
             versions=_versions(),
         )
-        write_bytes(temporary / NAME, manifest.to_json().encode())
-        _swap(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_bytes(new / NAME, manifest.to_json().encode())
     return manifest
 
 
@@ -189,12 +221,9 @@ def load(folder: Path, *, expected_spaces: Iterable[Space] | None = None) -> Ret
     manifest = Manifest.read(folder)
     if expected_spaces is not None:
         _check_spaces(folder, manifest.spaces, tuple(expected_spaces))
-    for name, digest in manifest.files.items():
-        if not (folder / name).is_file():
-            raise UnusableIndex(f"{folder / name} is missing: {REPAIR}")
-        if _sha256(folder / name) != digest:
-            raise UnusableIndex(f"{folder / name} is damaged (its SHA-256 differs): {REPAIR}")
+    verify(folder, manifest.files)
     index = load_index(manifest.kind, folder / INDEX)
+    index.effort = manifest.effort
     item_ids, arrays = read(folder / VECTORS, names=["vectors", "is_present", "centers"])
     item_vectors = ItemVectors(
         item_ids=tuple(item_ids),
@@ -248,15 +277,6 @@ def _fusion(name: str, folder: Path) -> Fusion | None:
             raise UnusableIndex(f"{folder} names an unknown fusion {name!r}: {REPAIR}")
 
 
-def _filled(index: Index, item_vectors: ItemVectors) -> Index:
-    """The index with all items that have a vector in any space."""
-    rows = np.flatnonzero(item_vectors.is_present_NM.any(axis=1))
-    if not len(rows):
-        raise ValueError("no item has a vector in any space: run `sommelier embed` first")
-    index.add([item_vectors.item_ids[row] for row in rows], item_vectors.vectors_ND[rows])
-    return index
-
-
 def _save_vectors(folder: Path, item_vectors: ItemVectors, user_vectors: Embeddings | None) -> None:
     arrays = {
         "vectors": item_vectors.vectors_ND,
@@ -272,31 +292,6 @@ def _save_vectors(folder: Path, item_vectors: ItemVectors, user_vectors: Embeddi
         )
 
 
-def _recall(
-    index: Index, item_vectors: ItemVectors, encoder: QueryEncoder, config: IndexConfig
-) -> float:
-    """The share of the true first hundred that the index finds, on simulated histories.
-
-    The histories are drawn at random and never indexed themselves.
-    """
-    random = np.random.default_rng(config.seed)
-    held = np.flatnonzero(item_vectors.is_present_NM.any(axis=1))
-    queries_QD = np.zeros((config.num_probes, item_vectors.dim), dtype=np.float32)
-    for query_D in queries_QD:
-        rows = random.choice(held, min(config.probe_length, len(held)), replace=False)
-        events = tuple(Interaction(item_id=item_vectors.item_ids[row], behavior="") for row in rows)
-        for name, vector_D in encoder.encode(Query(history=events)).vectors.items():
-            query_D[item_vectors.columns_of[name]] = encoder.weights[name] * vector_D
-    exact = _filled(ExactIndex(dim=item_vectors.dim), item_vectors)
-    found = index.search(queries_QD, limit=RECALL_DEPTH)
-    true = exact.search(queries_QD, limit=RECALL_DEPTH)
-    shares = [
-        len(dict(some).keys() & dict(best).keys()) / len(best)
-        for some, best in zip(found, true, strict=True)
-    ]
-    return float(np.mean(shares)) if shares else 1.0
-
-
 def _check_spaces(folder: Path, held: Sequence[Space], expected: Sequence[Space]) -> None:
     held_ids = {space.space_id for space in held}
     expected_ids = {space.space_id for space in expected}
@@ -307,11 +302,6 @@ def _check_spaces(folder: Path, held: Sequence[Space], expected: Sequence[Space]
         )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _versions() -> dict[str, str]:
     found = {}
     for name in ("faiss-cpu", "numpy", "safetensors"):
@@ -320,12 +310,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # an exact index needs no FAISS
             found[name] = "absent"
     return found
-
-
-def _swap(temporary: Path, folder: Path) -> None:
-    """Put the new folder in the old one's place."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

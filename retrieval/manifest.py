@@ -10,6 +10,7 @@ from typing import Any
 from embedders.items import Modality
 from embedders.vectors import Space
 from retrieval.base import REPAIR, UnusableIndex
+from retrieval.curve import CurvePoint
 from retrieval.pooled import PoolingConfig
 
 FORMAT = 1
@@ -18,10 +19,21 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The facts of one index; equal inputs give equal manifests."""
+    """The facts of one index; equal inputs give equal manifests, but for the curve's latencies.
+
+    So its bytes are no key: whether an index has to be built again is told by what it is made of.
+    """
 
     kind: str
     """The kind of index, as `retrieval.registry` names it."""
+    reasons: tuple[str, ...] = ()
+    """Why this kind, in sentences."""
+    effort: int = 0
+    """How hard searches look; 0 where search is exact."""
+    curve: tuple[CurvePoint, ...] = ()
+    """Recall and latency by effort, on the machine that built the index."""
+    target_recall: float = 0.99
+    """What `effort` was chosen for."""
     spaces: tuple[Space, ...]
     """One for each modality, by name."""
     dim: int
@@ -35,13 +47,24 @@ class Manifest:
     """The cut before which everything was read; None where there was none."""
     pooling: PoolingConfig
     recall_against_exact: float
-    """Of the index's first 100 on simulated histories, against the true first 100."""
+    """Of the true first 100, at `effort`; on held-out queries, or else on simulated histories."""
     files: Mapping[str, str]
     """File name -> SHA-256 of its content."""
     versions: Mapping[str, str]
     """Of the libraries that made the files."""
     fusion: str = "weighted"
     """How one list is made: the weighted sum of cosines, or lists fused by "rank" or "learned"."""
+
+    @property
+    def warning(self) -> str | None:
+        """What people should know before they serve the index; None where all is well."""
+        if self.recall_against_exact >= self.target_recall:
+            return None
+        return (
+            f"the index finds {self.recall_against_exact:.4f} of the true first hundred, less than "
+            f"the {self.target_recall} aimed at, even at its greatest effort of {self.effort}: "
+            f'set index.kind to "flat", or aim lower'
+        )
 
     def to_json(self) -> str:
         """The manifest as text that people can read, keys sorted."""
@@ -74,6 +97,8 @@ class Manifest:
                 **{
                     **facts,
                     "spaces": tuple(_space(one) for one in facts["spaces"]),
+                    "reasons": tuple(facts["reasons"]),
+                    "curve": tuple(CurvePoint(**one) for one in facts["curve"]),
                     "as_of": datetime.fromisoformat(facts["as_of"]) if facts["as_of"] else None,
                     "pooling": _pooling(facts["pooling"]),
                 }

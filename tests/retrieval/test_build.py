@@ -4,23 +4,30 @@ import dataclasses
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from embedders.items import Modality
+from embedders.vectors import Embeddings, normalize
 from retrieval.base import UnusableIndex
 from retrieval.build import INDEX, IndexConfig, Retrieval, build, load
 from retrieval.candidates import Query
 from retrieval.concatenated import concatenate
 from retrieval.manifest import NAME, Manifest
-from retrieval.pooled import PoolingConfig
+from retrieval.pooled import PooledHistory, PoolingConfig
+from retrieval.probes import probes
 from retrieval.registry import KINDS
 from tests.retrieval.small_world import GRAPH, POPULARITY, TEXT, TEXTS, USERS, history, items
 from tests.retrieval.small_world import retriever as live_retriever
 
 CUT = datetime(2024, 6, 1, tzinfo=UTC)
 POOLING = PoolingConfig(half_life=7, weights={Modality.TEXT: 0.5}, behavior_weights={"buy": 2.0})
+
+
+def encoder() -> PooledHistory:
+    return PooledHistory(items(), config=POOLING, user_vectors=USERS)
 
 
 def built(folder: Path, kind: str = "flat", as_of: datetime | None = CUT) -> Manifest:
@@ -62,9 +69,72 @@ def test_the_manifest_says_what_was_built_and_is_read_back_equal(tmp_path: Path)
     assert [one["space_id"] for one in facts["spaces"]] == [GRAPH.space_id, TEXT.space_id]
 
 
-def test_equal_parts_make_equal_folders(tmp_path: Path) -> None:
-    assert built(tmp_path / "one") == built(tmp_path / "two")
-    assert (tmp_path / "one" / NAME).read_bytes() == (tmp_path / "two" / NAME).read_bytes()
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_parts_make_equal_folders_but_for_measured_times(tmp_path: Path, kind: str) -> None:
+    one, two = built(tmp_path / "one", kind), built(tmp_path / "two", kind)
+    assert dataclasses.replace(one, curve=two.curve) == two
+    assert [(point.effort, point.recall) for point in one.curve] == [
+        (point.effort, point.recall) for point in two.curve
+    ]
+
+
+def test_the_least_effort_that_reaches_the_target_is_served_with(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    vectors = normalize(random.normal(size=(4000, 6)))
+    ids = [f"{row:04}" for row in range(4000)]
+    large = concatenate([Embeddings(space=TEXT, item_ids=ids, vectors_ND=vectors)])
+    for kind in ("ivf", "ivfpq", "hnsw"):
+        manifest = build(
+            large,
+            folder=tmp_path / kind,
+            config=IndexConfig(kind=kind, target_recall=0.9, num_probes=16, probe_length=1),
+            pooling=PoolingConfig(),
+            popularity=[],
+        )
+        reaching = [point for point in manifest.curve if point.recall >= 0.9]
+        assert manifest.effort == min(point.effort for point in reaching)
+        assert manifest.recall_against_exact == reaching[0].recall
+        assert manifest.warning is None
+        assert len(reaching) <= 2  # one step beyond tells what more effort would bring
+        assert load(tmp_path / kind).index.effort == manifest.effort
+
+
+def test_the_kind_is_chosen_and_its_reasons_are_told(tmp_path: Path) -> None:
+    manifest = built(tmp_path / "index", "auto")
+    assert manifest.kind == "flat"
+    assert "comparing with all 14 is fast" in manifest.reasons[0]
+    assert built(tmp_path / "index", "ivf").reasons == ("the settings name it.",)
+
+
+def test_held_out_queries_are_measured_on_where_there_are_any(tmp_path: Path) -> None:
+    queries = [Query(history=history("sweet-0")), Query(history=()), Query(history=history("?"))]
+    given = probes(items(), encoder(), queries=queries, limit=8, length=2, seed=0)
+    assert len(given) == 1
+    simulated = probes(items(), encoder(), queries=queries[1:], limit=8, length=2, seed=0)
+    assert len(simulated) == 8
+    manifest = build(
+        items(),
+        folder=tmp_path / "index",
+        config=IndexConfig(kind="hnsw"),
+        pooling=POOLING,
+        popularity=POPULARITY,
+        user_vectors=USERS,
+        queries=queries,
+    )
+    assert manifest.recall_against_exact == 1.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"kind": "annoy"}, "no index of kind 'annoy'; choose one of auto, exact"),
+        ({"target_recall": 1.1}, r"target_recall lies in \(0, 1\], got 1.1"),
+        ({"num_probes": 0}, "num_probes and probe_length must be at least 1"),
+    ],
+)
+def test_a_config_that_cannot_be_met_is_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        IndexConfig(**wrong)
 
 
 def test_a_folder_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
