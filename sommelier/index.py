@@ -16,6 +16,7 @@ from retrieval.manifest import Manifest
 from retrieval.popularity import popularity
 from sommelier.state import digest
 from sommelier.train import Trained, trained
+from sommelier.tune import moments
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace, space_facts
 
@@ -48,9 +49,12 @@ def index(workspace: Workspace, *, watch: Watch) -> Summary:
             popularity=popularity(workspace.catalog.interactions, until=workspace.timeline.cut),
             user_vectors=workspace.user_vectors,
             as_of=workspace.timeline.cut,
-            attributes=Attributes.of(workspace.catalog.items()),
+            attributes=Attributes.of(
+                workspace.catalog.items(), workspace.settings.index.attributes or None
+            ),
             sequence=workspace.sequence,
             fusion=ready.fusion,
+            queries=moments(workspace)[0],
         )
     workspace.state.write("index", {"key": key, "fused_space": space_facts(tokens.space)})
     return _summary(workspace, manifest, num_fused=num_fused, is_new=True)
@@ -148,8 +152,18 @@ def _summary(workspace: Workspace, manifest: Manifest, *, num_fused: int, is_new
             ("users with a graph vector", f"{manifest.num_users:,}"),
             ("tokens newly fused", f"{num_fused:,}"),
             ("dimensions", f"{manifest.dim:,}"),
+            ("kind of index", f"{manifest.kind}: {' '.join(manifest.reasons)}"),
+            ("effort", f"{manifest.effort:,}" if manifest.effort else "exact"),
             ("recall against the exact order", f"{manifest.recall_against_exact:.4f}"),
+            ("recall, ms at the median, by effort", _curve(manifest)),
+            *((("warning", manifest.warning),) if manifest.warning else ()),
             ("folder", str(workspace.settings.paths.index)),
         ),
         is_new=is_new,
+    )
+
+
+def _curve(manifest: Manifest) -> str:
+    return ", ".join(
+        f"{one.effort or 'exact'}: {one.recall:.4f}, {one.p50_ms:.2f}" for one in manifest.curve
     )

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from embedders import catalog, tables
@@ -18,6 +17,7 @@ from feature_repo.store import Store
 from retrieval import registry
 from retrieval.composed import query_encoder
 from retrieval.concatenated import ItemVectors, concatenate
+from retrieval.fill import filled
 from retrieval.fusion import Fusion
 from retrieval.pooled import PoolingConfig
 from retrieval.popularity import popularity
@@ -178,11 +178,13 @@ class Workspace:
     def retriever(
         self, pooling: PoolingConfig, *, until: datetime, fusion: Fusion | None = None
     ) -> Retriever:
-        """A retriever in memory that knows nothing of events from `until` on."""
+        """A retriever in memory that knows nothing of events from `until` on.
+
+        It searches exactly, whatever the index that is served: what is learned from its answers
+        should not depend on what an index misses.
+        """
         items = self.item_vectors
-        index = registry.create(self.settings.index.kind, dim=items.dim)
-        rows = np.flatnonzero(items.is_present_NM.any(axis=1)).tolist()
-        index.add([items.item_ids[row] for row in rows], items.vectors_ND[rows])
+        index = filled(items, kind="exact")
         encoder = query_encoder(
             items,
             pooling=pooling,
