@@ -27,12 +27,25 @@ def evaluate(
         bool, typer.Option("--trec", help="Also write runs and qrels as TREC has them.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Measure again what was.")] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="Measure as a paper does instead: msr/1+20, tmf/20, atflrec/k-shot, mmrec/full.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure retrieval alone and reranked on what users did after the cut."""
     if retrieval_only:
         overrides = [*(overrides or ()), "evaluation.max_reranked=0"]
     with work(settings, overrides, is_debug=debug) as (workspace, watch):
+        if protocol is not None and protocol != "full":
+            from sommelier.protocols import run as run_protocol
+
+            watch.show(run_protocol(workspace, protocol, watch=watch).summary)
+            return
         from sommelier.evaluate import evaluate as run
         from sommelier.evaluate import write_trec
 
