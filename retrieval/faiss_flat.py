@@ -2,7 +2,8 @@
 
 A flat index compares with every item: exact, without training, and the fastest choice up to some
 tens of thousands of items. Single queries are FAISS's; many at once go by `retrieval.near`, over
-the same memory, which reads the items once for all of them and does not sort what is far.
+the same memory, which reads the items once for all of them and does not sort what is far. Where
+there is a GPU, both are its business.
 
 Shape legend: Q queries, N items, D dimensions, K rows proposed.
 """
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.faiss_base import Ask, FaissIndex, Proposed, faiss
+from retrieval.faiss_gpu import MOST_ROWS, GpuCopy, has_gpu
 from retrieval.near import near_rows
 from retrieval.order import best_first, exact_scores, rounding
 
@@ -22,16 +24,26 @@ class FaissFlatIndex(FaissIndex):
 
     stored_class = faiss.IndexFlatIP
 
+    def __init__(self, *, dim: int) -> None:
+        super().__init__(dim=dim)
+        self._gpu = GpuCopy()
+
     def _made(self, num_items: int) -> faiss.IndexFlatIP:
         return faiss.IndexFlatIP(self.dim)
 
+    def _insert(self, vectors_ND: NDArray[np.float32]) -> None:
+        super()._insert(vectors_ND)
+        self._gpu.forget()
+
     def _propose(self, queries_QD: NDArray[np.float32], num_rows: int, ask: Ask) -> Proposed:
+        if has_gpu() and ask.selector is None and num_rows <= MOST_ROWS:
+            return self._gpu.search(self._index, queries_QD, num_rows)
         parameters = faiss.SearchParameters(sel=ask.selector) if ask.selector else None
         proposed: Proposed = self._index.search(queries_QD, num_rows, params=parameters)
         return proposed
 
     def _found(self, queries_QD: NDArray[np.float32], ask: Ask) -> list[list[tuple[str, float]]]:
-        if len(queries_QD) < MANY:
+        if len(queries_QD) < MANY or has_gpu():
             return super()._found(queries_QD, ask)
         vectors_ND = self._all_vectors()
         near = near_rows(

@@ -11,6 +11,7 @@ from embedders.vectors import normalize
 from retrieval.base import UnusableIndex
 from retrieval.exact import ExactIndex
 from retrieval.faiss_flat import FaissFlatIndex, faiss
+from retrieval.faiss_gpu import has_gpu
 from retrieval.tensor_file import write
 from tests.retrieval.index_contract import IndexContract
 
@@ -48,3 +49,21 @@ def test_a_faiss_index_of_another_size_or_type_is_refused(tmp_path: Path) -> Non
     write(path, item_ids=["a"], arrays={"faiss": faiss.serialize_index(stored)})
     with pytest.raises(UnusableIndex, match="0 vectors for 1 ids"):
         FaissFlatIndex.load(path)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_processor_finds_and_follows_what_is_added() -> None:
+    assert has_gpu(), "this test needs a build of FAISS for GPUs"
+    random = np.random.default_rng(0)
+    vectors = normalize(random.normal(size=(3000, 48)))
+    queries = normalize(random.normal(size=(40, 48)))
+    item_ids = [str(number) for number in random.permutation(3000)]
+    flat, exact = FaissFlatIndex(dim=48), ExactIndex(dim=48)
+    for index in (flat, exact):
+        index.add(item_ids[:2000], vectors[:2000])
+    for limit in (1, 100, 2500):
+        assert flat.search(queries, limit=limit) == exact.search(queries, limit=limit)
+    for index in (flat, exact):
+        index.add(item_ids[2000:], vectors[2000:])
+    assert flat.search(queries, limit=100) == exact.search(queries, limit=100)
+    assert flat.search(queries[:1], limit=100) == exact.search(queries[:1], limit=100)

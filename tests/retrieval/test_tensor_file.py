@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from retrieval.base import UnusableIndex
-from retrieval.tensor_file import read, write, write_bytes
+from retrieval.tensor_file import read, read_mapped, write, write_bytes
 
 
 def test_ids_and_arrays_come_back_as_they_were(tmp_path: Path) -> None:
@@ -45,3 +45,34 @@ def test_a_missing_or_foreign_file_says_what_to_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"not such a file at all")
     with pytest.raises(UnusableIndex, match=r"is damaged .*run `sommelier index`"):
         read(tmp_path / "file", names=[])
+
+
+def test_a_mapped_file_holds_what_a_read_one_does(tmp_path: Path) -> None:
+    arrays = {
+        "wide": np.arange(6.0).reshape(2, 3),
+        "narrow": np.array([True, False, True]),
+        "empty": np.zeros((0, 4), dtype=np.float32),
+    }
+    write(tmp_path / "file", item_ids=["x", "ü"], arrays=arrays)
+    item_ids, found = read_mapped(tmp_path / "file", names=list(arrays))
+    assert item_ids == ["x", "ü"]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    with pytest.raises(ValueError, match="read-only"):
+        found["wide"][0, 0] = 1
+
+
+def test_a_damaged_or_missing_file_is_not_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(UnusableIndex, match="is missing: run `sommelier index`"):
+        read_mapped(path, names=[])
+    write(path, item_ids=["x"], arrays={"a": np.arange(1000.0)})
+    with pytest.raises(UnusableIndex, match=r"it lacks \['b'\]"):
+        read_mapped(path, names=["b"])
+    content = path.read_bytes()
+    edited = content.replace(b'"shape": [1000]', b'"shape": [9000]')
+    for damaged in (content[:4], content[:40], content[:-8], edited, b"\xff" * 64):
+        path.write_bytes(damaged)
+        with pytest.raises(UnusableIndex, match=r"is damaged .*run `sommelier index`"):
+            read_mapped(path, names=["a"])
