@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from embedders.items import Modality
+from embedders.vectors import Embeddings, Space, normalize
 from ranker import llm as llms
 from ranker.batches import Batches, _lay_out
 from ranker.config import RankerConfig
@@ -15,6 +16,7 @@ from ranker.evidence import features, without
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel, tensors
 from ranker.prompts import vocabulary
+from retrieval.concatenated import SEQUENCE, ItemVectors
 from tests.ranker import model_world
 
 EXAMPLES = model_world.examples(6)
@@ -214,3 +216,40 @@ def test_a_branch_sees_the_prefix_and_itself_and_padding_sees_nobody() -> None:
         [1, 0, 0, 0, 0, 1],
     ]
     np.testing.assert_array_equal(layout.mask_BTT[1], np.array(shorter, dtype=bool))
+
+
+def with_sequence() -> ItemVectors:
+    """The world, with one more block that no modality makes."""
+    space = Space(modality=None, encoder=SEQUENCE, revision="1", dim=3)
+    vectors_ND = normalize(np.random.default_rng(3).normal(size=(40, 3)))
+    return ITEMS.joined(Embeddings(space=space, item_ids=model_world.IDS, vectors_ND=vectors_ND))
+
+
+def test_a_networks_block_is_told_of_but_not_fused(llm_folder: Path) -> None:
+    items = with_sequence()
+    model = RankerModel(
+        llms.load(llm_folder, config=model_world.CONFIG.llm),
+        spaces=items.spaces,
+        behaviors=("other", "view", "rate 4.5"),
+        config=config(),
+    )
+    model.adapt()
+    model.eval()
+    assert model.blocks == ("audio", "graph", "sequence", "text")
+    assert model.modalities == ITEMS.modalities
+    told = [
+        replace(
+            one,
+            candidates=tuple(
+                replace(each, evidence={**each.evidence, SEQUENCE: 0.5}) for each in one.candidates
+            ),
+        )
+        for one in EXAMPLES
+    ]
+    assert features(told[0].candidates, model.blocks).shape[1] == 3 * 4 + 1
+    batches = Batches(model, told, items=items, titles=model_world.TITLES)
+    for is_single in (True, False):
+        logits = batches.logits(np.random.default_rng(0), is_single=is_single)
+        assert torch.isfinite(logits).all()
+    tokens = model.fuse(*tensors(items, slice(None)))
+    torch.testing.assert_close(tokens, model.fuse(*tensors(ITEMS, slice(None))))
