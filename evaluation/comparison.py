@@ -4,7 +4,7 @@ All of them share one set of resampled users, so that their intervals can be rea
 other; a difference is always taken user by user.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -83,32 +83,6 @@ def ablations_of(
         )
         for name in sorted(ablated)
     )
-
-
-def compare(
-    one: Scores, other: Scores, config: EvaluationConfig, *, measures: Sequence[str] | None = None
-) -> dict[str, Difference]:
-    """Two runs over the same users: measure -> `other` minus `one`, Holm over all measures.
-
-    Args:
-        one, other: Measured on the same judgements.
-        config: Of the resampling.
-        measures: Which ones; None takes all that both have.
-
-    Raises:
-        ValueError: they are of different users, or have no measure in common.
-    """
-    if one.user_ids != other.user_ids:
-        strangers = sorted(frozenset(one.user_ids) ^ frozenset(other.user_ids))
-        raise ValueError(
-            f"{one.run!r} and {other.run!r} are measured on different users: {len(strangers)} are "
-            f"in one alone, such as {strangers[:3]}; measure both on the same judgements"
-        )
-    names = [name for name in one.values if name in other.values] if measures is None else measures
-    if not names:
-        raise ValueError(f"{one.run!r} and {other.run!r} have no measure in common")
-    found = differences({name: other.values[name] - one.values[name] for name in names}, config)
-    return holm_across(found)[0]
 
 
 def differences(
