@@ -13,35 +13,43 @@ from evaluation.report import Report
 
 TEMPLATE = "report.html.jinja"
 EXAMPLE_ROWS = 10
+FILTERS = ("number", "signed", "percent", "interval", "reach", "measure_name", "cause_name")
 
 
 def page(report: Report) -> str:
     """The page as text; light and dark follow the reader's system."""
-    environment = Environment(
+    return (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            report=report,
+            delta=report.delta.get(report.headline),
+            headline=summary.headline(report),
+            remarks=summary.remarks(report),
+            route_names=summary.ROUTE_NAMES,
+            facts=summary.facts(report),
+            moment=str(report.manifest["cut"]).removesuffix("T00:00:00+00:00"),
+            slice_name=plots.slice_name,
+            causes=[cause.value for cause in reversed(Cause)],
+            cause_meaning=summary.cause_meaning,
+            drawings={name: Markup(drawing) for name, drawing in _drawings(report).items()},
+            example_rows=EXAMPLE_ROWS,
+        )
+    )
+
+
+def environment() -> Environment:
+    """Where our templates are, with our ways to write numbers; everything is escaped."""
+    made = Environment(
         loader=PackageLoader("evaluation", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in (
-        "number", "signed", "percent", "interval", "reach", "measure_name", "cause_name",
-    ):  # fmt: skip
-        environment.filters[name] = getattr(summary, name)
-    return environment.get_template(TEMPLATE).render(
-        report=report,
-        delta=report.delta.get(report.headline),
-        headline=summary.headline(report),
-        remarks=summary.remarks(report),
-        route_names=summary.ROUTE_NAMES,
-        facts=summary.facts(report),
-        moment=str(report.manifest["cut"]).removesuffix("T00:00:00+00:00"),
-        slice_name=plots.slice_name,
-        causes=[cause.value for cause in reversed(Cause)],
-        cause_meaning=summary.cause_meaning,
-        drawings={name: Markup(drawing) for name, drawing in _drawings(report).items()},
-        example_rows=EXAMPLE_ROWS,
-    )
+    for name in FILTERS:
+        made.filters[name] = getattr(summary, name)
+    return made
 
 
 def _drawings(report: Report) -> dict[str, str]:

@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from sommelier.options import FILE, Debug, Overrides, SettingsPath, work
+from sommelier.failures import told
+from sommelier.options import FILE, Debug, Overrides, SettingsPath, terminal, work
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to the command line, in the order of its help."""
     app.command()(evaluate)
+    app.command()(compare)
     app.command()(audit)
 
 
@@ -54,6 +56,31 @@ def evaluate(
         watch.say(found.headline)
         for path in write_trec(workspace) if trec else ():
             watch.say(str(path))
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="A report folder, or one with a report a seed.")],
+    b: Annotated[Path, typer.Argument(help="Another; or a TREC run, judged as A is.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the comparison is written.")] = Path(
+        "comparison"
+    ),
+    route: Annotated[
+        str | None, typer.Option("--route", help="The order compared; else the delivered one.")
+    ] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Where users differ, compare those of both.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Compare two evaluations user by user: differences, intervals, tests, slices, seeds."""
+    with told(is_debug=debug):
+        from sommelier.compare import compare as run
+        from sommelier.console import ConsoleWatch
+
+        watch = ConsoleWatch(terminal())
+        found = run(a, b, out=out, watch=watch, route=route, takes_common=common)
+        watch.show(found.summary)
+        watch.say(found.headline)
 
 
 def audit(

@@ -189,12 +189,17 @@ def make_evaluation(world: World, **options: Any) -> Evaluation:
     titles = {one: f"Bottle {i}" for i, one in enumerate(ITEM_IDS)}
     ranking = rerank(query, retrieve([query])[0])
     titles[ranking.items[0].item_id] = HOSTILE
+    given = {
+        "retrieve": lossy(retrieve),
+        "rerank": rerank,
+        "background": replace(
+            world.background, index={"kind": "ivf", "effort": 16, "curve": CURVE}
+        ),
+        "exact_ranks": world.exact_ranks(0.7),
+        "config": QUICK,
+    }
     return evaluate(
         world.judgements,
-        retrieve=lossy(retrieve),
-        rerank=rerank,
-        background=replace(world.background, index={"kind": "ivf", "effort": 16, "curve": CURVE}),
-        exact_ranks=world.exact_ranks(0.7),
         ablations={
             "text": world.route(0.35, 0.3),
             "audio": world.route(0.7, 0.46),
@@ -213,7 +218,7 @@ def make_evaluation(world: World, **options: Any) -> Evaluation:
             ][:8],
             why="drawn at random",
         ),
-        **{"config": QUICK} | options,
+        **given | options,
     )
 
 
