@@ -15,8 +15,8 @@ def write_given_shop(shop: Path, folder: Path) -> Path:
     shutil.copytree(shop / "catalog", folder / "catalog")
     path = folder / "catalog" / "interactions.csv"
     with path.open(newline="") as file:
-        first = {(row["user_id"], row["item_id"]): row for row in reversed([*csv.DictReader(file)])}
-    rows = list(first.values())  # one of each, so that what is drawn as test is new
+        last = {(row["user_id"], row["item_id"]): row for row in csv.DictReader(file)}
+    rows = list(last.values())  # one of each, so that what is drawn as test is new
     draws = random.Random(0)
     for row in rows:
         draw = draws.random()
