@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from retrieval.base import Index
 from retrieval.concatenated import ItemVectors
+from retrieval.milvus_server import MilvusServer
 from retrieval.sequence_config import SequenceConfig
 
 if TYPE_CHECKING:
@@ -20,25 +21,32 @@ KINDS = ("exact", "flat", "hnsw", "ivf", "ivfpq")
 """`exact` is a product in numpy; the others are FAISS's. `flat` is exact too."""
 
 
-def create(kind: str, *, dim: int) -> Index:
-    """An empty index.
+SERVER_KINDS = ("milvus",)
+"""Of a server, which is told where it listens (`retrieval.milvus_server`)."""
+
+
+def create(kind: str, *, dim: int, server: MilvusServer | None = None) -> Index:
+    """An empty index; `server` is for the kinds of a server, and by default on this machine.
 
     Raises:
         ValueError: no such kind.
         ImportError: the kind's library is not installed; the message says how to install it.
     """
-    return _index_class(kind)(dim=dim)  # type: ignore[call-arg]
+    facts = {"server": server} if kind in SERVER_KINDS else {}
+    return _index_class(kind)(dim=dim, **facts)  # type: ignore[call-arg]
 
 
-def load(kind: str, path: Path) -> Index:
-    """The index that `Index.save` wrote.
+def load(kind: str, path: Path, *, server: MilvusServer | None = None) -> Index:
+    """The index that `Index.save` wrote; `server` is for the kinds of a server, which else is the
+    one that the file names, asked without a token.
 
     Raises:
         ValueError: no such kind.
         ImportError: the kind's library is not installed; the message says how to install it.
         UnusableIndex: the file is missing or damaged.
     """
-    return _index_class(kind).load(path)
+    facts = {"server": server} if kind in SERVER_KINDS else {}
+    return _index_class(kind).load(path, **facts)
 
 
 def fit_sequence(
@@ -85,12 +93,21 @@ def load_sequence(path: Path) -> "SequenceEncoder":
 
 
 def _index_class(kind: str) -> type[Index]:
-    if kind not in KINDS:
-        raise ValueError(f"no index of kind {kind!r}; choose one of {', '.join(KINDS)}")
+    if kind not in (*KINDS, *SERVER_KINDS):
+        known = ", ".join((*KINDS, *SERVER_KINDS))
+        raise ValueError(f"no index of kind {kind!r}; choose one of {known}")
     if kind == "exact":
         from retrieval.exact import ExactIndex
 
         return ExactIndex
+    if kind == "milvus":
+        try:
+            from retrieval.milvus import MilvusIndex
+        except ImportError as error:
+            raise ImportError(
+                "an index of kind 'milvus' needs its client: pip install 'sommelier[milvus]'"
+            ) from error
+        return MilvusIndex
     try:
         return _faiss_class(kind)
     except ImportError as error:

@@ -19,6 +19,7 @@ HEAVY = frozenset(
         "grpc",
         "pandas",
         "peft",
+        "pymilvus",
         "sentence_transformers",
         "torch",
         "torchaudio",
