@@ -228,6 +228,8 @@ def main() -> None:
         found = measure(asked.only, asked.folder)
         (asked.folder / "measured.json").write_text(json.dumps(found))
         return
+    if not DATA.is_dir():
+        raise SystemExit(f"{DATA} is missing: set SOMMELIER_SHARED_DATA to the folder of data sets")
     values: dict[str, list[float]] = {}
     for _ in range(asked.rounds):
         part, whole = apart(asked.users // 10), apart(asked.users)
