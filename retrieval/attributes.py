@@ -248,7 +248,7 @@ class Attributes:
         mask_N = np.full(len(self), filter.allow is None)
         mask_N[self._rows(filter.allow or ())] = True
         mask_N[self._rows(filter.deny)] = False
-        for condition in (*filter.among, *filter.between):
+        for condition in filter.conditions:
             column = self._columns.get(condition.column)
             mask_N &= False if column is None else column.matches(condition)
         return mask_N

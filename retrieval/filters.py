@@ -84,7 +84,13 @@ class Filter:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that conditions name, sorted, each once."""
-        return tuple(sorted({one.column for one in (*self.among, *self.between)}))
+        return tuple(sorted({one.column for one in self.conditions}))
+
+    @property
+    def conditions(self) -> tuple[Among | Between, ...]:
+        """What columns must meet."""
+        both: list[Among | Between] = [*self.among, *self.between]
+        return tuple(both)
 
     @property
     def is_empty(self) -> bool:

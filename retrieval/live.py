@@ -11,6 +11,7 @@ place. Where the process stops, `LiveRetriever` of the same or the next index wi
 goes on where it was.
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,7 @@ from threading import Lock
 from embedders.vectors import Embeddings
 from retrieval.attributes import CATEGORY, Attributes, Described
 from retrieval.base import UnusableIndex
+from retrieval.build import Retrieval
 from retrieval.candidates import Candidate, Query
 from retrieval.changes import (
     Change,
@@ -31,7 +33,8 @@ from retrieval.changes import (
 from retrieval.concatenated import ItemVectors
 from retrieval.journal import Journal
 from retrieval.layered import LayeredRetriever
-from retrieval.layers import Layers, Main
+from retrieval.layers import Layers, Main, encoder_maker
+from retrieval.pooled import PoolingConfig
 
 
 class LiveRetriever:
@@ -211,6 +214,34 @@ class LiveRetriever:
     def _note(self, change: Change) -> None:
         if self._journal is not None:
             self._journal.append(to_bytes(change))
+
+
+def main_of(retrieval: Retrieval, *, pooling: PoolingConfig | None = None) -> Main:
+    """A loaded folder as the main index of a `LiveRetriever`; `pooling` replaces the manifest's.
+
+    Raises:
+        ValueError: the folder's lists are fused, whose ranks are those of one list and not of two.
+    """
+    if retrieval.fusion is not None:
+        raise ValueError(
+            f"an index whose lists are fused ({retrieval.manifest.fusion}) takes no changes: build "
+            f"one that orders by the weighted sum"
+        )
+    return Main(
+        digest=hashlib.sha256(retrieval.manifest.to_json().encode()).hexdigest(),
+        index=retrieval.index,
+        item_vectors=retrieval.item_vectors,
+        encoder=retrieval.query_encoder(pooling),
+        encoder_of=encoder_maker(
+            pooling=pooling or retrieval.manifest.pooling,
+            user_vectors=retrieval.user_vectors,
+            as_of=retrieval.manifest.as_of,
+            sequence=retrieval.sequence,
+        ),
+        popularity=retrieval.popularity,
+        attributes=retrieval.attributes or Attributes(retrieval.item_vectors.item_ids, {}),
+        sequence=retrieval.sequence,
+    )
 
 
 def _laid_over(main: Main, changes: Iterable[Change]) -> Layers:

@@ -13,7 +13,7 @@ from retrieval.attributes import Attributes
 from retrieval.candidates import Query
 from retrieval.composed import query_encoder
 from retrieval.concatenated import ItemVectors, concatenate
-from retrieval.layers import Main, encoder_maker
+from retrieval.layers import Main, Network, encoder_maker
 from retrieval.pooled import PoolingConfig
 from retrieval.registry import create
 from retrieval.retriever import Retriever
@@ -51,12 +51,17 @@ USERS = vectors(GRAPH, USER_IDS, seed=9)
 
 
 def main(
-    item_vectors: ItemVectors, attributes: Attributes, *, kind: str = "exact", digest: str = "0"
+    item_vectors: ItemVectors,
+    attributes: Attributes,
+    *,
+    kind: str = "exact",
+    digest: str = "0",
+    network: Network | None = None,
 ) -> Main:
     index = create(kind, dim=item_vectors.dim)
     rows = np.flatnonzero(item_vectors.is_present_NM.any(axis=1))
     index.add([item_vectors.item_ids[row] for row in rows], item_vectors.vectors_ND[rows])
-    encoder_of = encoder_maker(pooling=POOLING, user_vectors=USERS, as_of=None)
+    encoder_of = encoder_maker(pooling=POOLING, user_vectors=USERS, as_of=None, sequence=network)
     return Main(
         digest=digest,
         index=index,
@@ -65,6 +70,7 @@ def main(
         encoder_of=encoder_of,
         popularity=POPULARITY,
         attributes=attributes,
+        sequence=network,
     )
 
 

@@ -4,7 +4,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +12,23 @@ import numpy as np
 import pytest
 
 from embedders.items import Item
-from embedders.vectors import Space
+from embedders.vectors import Embeddings, Space, normalize
+from retrieval.attributes import Attributes
 from retrieval.base import UnusableIndex
+from retrieval.build import IndexConfig, build, load
 from retrieval.candidates import Query
+from retrieval.concatenated import ItemVectors
 from retrieval.filters import Filter
-from retrieval.live import LiveRetriever
+from retrieval.layers import Main
+from retrieval.live import LiveRetriever, main_of
+from retrieval.rank_fusion import ByRank
 from tests.retrieval.live_world import (
     GRAPH,
     IDS,
+    POOLING,
+    POPULARITY,
     TEXT,
+    USERS,
     described,
     first,
     main,
@@ -234,6 +242,91 @@ def test_a_journal_of_other_spaces_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UnusableIndex, match=r"do not fit .* then move the journal away"):
         LiveRetriever(other, journal=tmp_path / "journal")
     LiveRetriever(first(), journal=tmp_path / "journal").close()
+
+
+def test_a_folder_is_changed_built_again_and_swapped(tmp_path: Path) -> None:
+    def built(some: ItemVectors, facts: Attributes) -> Main:
+        build(
+            some,
+            folder=tmp_path / "index",
+            config=IndexConfig(num_probes=2),
+            pooling=POOLING,
+            popularity=POPULARITY,
+            user_vectors=USERS,
+            attributes=facts,
+        )
+        return main_of(load(tmp_path / "index"))
+
+    start = first()
+    live = LiveRetriever(
+        built(start.item_vectors, start.attributes), journal=tmp_path / "index.journal"
+    )
+    change(live)
+    same(live)
+    answers = live.retrieve_many(queries(IDS), limit=50)
+    live.rebuild(built)
+    assert live.num_changed == 0
+    assert live.retrieve_many(queries(IDS), limit=50) == answers
+    live.delete(NEW[:1])
+    live.close()
+    again = LiveRetriever(main_of(load(tmp_path / "index")), journal=tmp_path / "index.journal")
+    assert again.num_changed == 1
+    again.close()
+    with pytest.raises(ValueError, match="takes no changes"):
+        main_of(replace(load(tmp_path / "index"), fusion=ByRank()))
+
+
+class Network:
+    """Makes an item's block from its text and graph as `retrieval.sequence` does: row by row."""
+
+    space = Space(modality=None, encoder="sequence", revision="1", dim=5)
+    weights_DS = np.random.default_rng(8).normal(size=(TEXT.dim + GRAPH.dim, 5))
+
+    def items(self, item_vectors: ItemVectors) -> Embeddings:
+        made = [row_D @ self.weights_DS for row_D in item_vectors.content.vectors_ND]
+        vectors = normalize(np.reshape(made, (-1, 5)))
+        kept = vectors.any(axis=1)
+        ids = [one for one, is_kept in zip(item_vectors.item_ids, kept, strict=True) if is_kept]
+        return Embeddings(space=self.space, item_ids=ids, vectors_ND=vectors[kept])
+
+    def bound(self, item_vectors: ItemVectors) -> "BoundNetwork":
+        return BoundNetwork(item_vectors)
+
+
+class BoundNetwork:
+    """The last item of a history."""
+
+    def __init__(self, item_vectors: ItemVectors) -> None:
+        self._items = item_vectors
+
+    def encode_many(self, asked: Sequence[Query]) -> np.ndarray:
+        found = np.zeros((len(asked), 5), dtype=np.float32)
+        for row, query in enumerate(asked):
+            for event in query.history or ():
+                if event.item_id in self._items.row_of:
+                    place = self._items.row_of[event.item_id]
+                    found[row] = self._items.block("sequence")[place]
+        return found
+
+
+def test_the_block_of_a_network_is_made_for_items_that_come_and_change() -> None:
+    network = Network()
+    items = first().item_vectors
+    joined = items.joined(network.items(items))
+    start = main(joined, first().attributes, network=network)
+    live = LiveRetriever(start)
+    change(live)
+    layers = live._state.layers
+    content = layers.item_vectors.content
+    whole = content.joined(network.items(content))
+    assert np.array_equal(layers.item_vectors.vectors_ND, whole.vectors_ND)
+    with pytest.raises(ValueError, match="is made from the others"):
+        live.upsert(embeddings=[network.items(items)])
+    rebuilt_main = main(whole, layers.attributes, network=network)
+    asked = queries([*layers.item_ids])
+    assert live.retrieve_many(asked, limit=60) == rebuilt_main.retriever.retrieve_many(
+        asked, limit=60
+    )
 
 
 @pytest.mark.parametrize("kind", ["exact", "hnsw"])
