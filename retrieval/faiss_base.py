@@ -35,7 +35,7 @@ from retrieval.tensor_file import read, write
 with warnings.catch_warnings():
     # SWIG's types warn while they are made; where warnings are errors, that ends the process.
     warnings.simplefilter("ignore", DeprecationWarning)
-    import faiss
+    import faiss as faiss  # the kinds take it from here
 
 SCAN_BLOCK = 16_384  # rows taken out of the structure at once, where all are compared
 MAX_PROPOSED = 1 << 22  # proposals held at once, 48 MiB
@@ -160,7 +160,7 @@ class FaissIndex(Index):
         Where it does even among four times as many, or where even the greatest effort finds too
         few, all rows are compared: some structures do not find every one of many equal vectors.
         """
-        slack = rounding(query_D, self._largest_norm)
+        slack = float(rounding(query_D, self._largest_norm))
         if _is_open(scores_K, rows_K, slack, ask):
             scores_K, rows_K = self._more(query_D, len(rows_K), ask)
         is_open = _is_open(scores_K, rows_K, slack, ask)
@@ -189,7 +189,8 @@ class FaissIndex(Index):
         if len(rows) <= ask.limit:
             return rows
         last = np.partition(scores, -ask.limit)[-ask.limit]
-        return rows[scores >= last - rounding(query_D, self._largest_norm)]
+        near: NDArray[np.int64] = rows[scores >= last - rounding(query_D, self._largest_norm)]
+        return near
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """What is saved beside the ids."""
@@ -207,11 +208,12 @@ class FaissIndex(Index):
     def _of(cls, path: Path, item_ids: list[str], arrays: dict[str, NDArray[Any]]) -> Self:
         """The index of what was read from a file, which is checked as far as FAISS tells."""
         try:
-            stored = faiss.deserialize_index(arrays["faiss"])
+            stored: Any = faiss.deserialize_index(arrays["faiss"])
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             raise UnusableIndex(f"{path} is damaged ({error}): {REPAIR}") from error
+        is_ours: bool = type(stored) is cls.stored_class
         if (
-            type(stored) is not cls.stored_class
+            not is_ours
             or stored.ntotal != len(item_ids)
             or stored.metric_type != faiss.METRIC_INNER_PRODUCT
         ):
@@ -237,7 +239,7 @@ class FaissIndex(Index):
 
 
 def _is_open(
-    scores_K: NDArray[np.float32], rows_K: NDArray[np.int64], slack: np.float32, ask: Ask
+    scores_K: NDArray[np.float32], rows_K: NDArray[np.int64], slack: float, ask: Ask
 ) -> bool:
     """Whether too few rows were proposed, or others may tie with the last one sought."""
     num_proposed = int((rows_K >= 0).sum())

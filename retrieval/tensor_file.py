@@ -54,7 +54,7 @@ def write(path: Path, *, item_ids: Sequence[str], arrays: Mapping[str, NDArray[A
         [
             len(header).to_bytes(HEADER_SIZE, "little"),
             header,
-            *(memoryview(tensors[name].reshape(-1).view(np.uint8)) for name in names),
+            *(tensors[name].reshape(-1).view(np.uint8).data for name in names),
         ],
     )
 
