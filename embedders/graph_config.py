@@ -1,6 +1,6 @@
 """How the graph encoder reads, trains and fills in: plain values, which load no model library.
 
-Every field but `impute` and `impute_neighbors` is part of the revision of the trained space.
+Every field that the encoder looks at is part of the revision of the trained space.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ POSITIVE = (
     "temperature",
     "num_negatives",
     "impute_neighbors",
+    "spectral_ridge",
 )
 
 
@@ -68,6 +69,17 @@ class GraphConfig:
     own_share: float | None = None
     """The untouched vector's share of the result, the other layers sharing the rest evenly, as in
     LightGCN++; without it all layers weigh the same, as in LightGCN."""
+    spectral_dim: int = 65
+    """Of the spectral vectors; one of these numbers carries the items' lengths."""
+    spectral_share: float = 0.0
+    """Of the encoder lightgcn: above 0, its vectors (`dim`) and the spectral ones (`spectral_dim`)
+    stand side by side, and this is the share of the latter's cosine in the whole."""
+    spectral_exponents: tuple[float, float] = (0.5, 0.3)
+    """How much a user's and an item's number of edges damp them, before the spectrum is taken."""
+    spectral_ridge: float = 0.1
+    """Times the largest squared singular value: the smaller ones are damped the more."""
+    spectral_popularity: float = 0.15
+    """How much an item's number of edges lifts it in what is recommended."""
     seed: int = 0
     impute: bool = True
     """Items without an edge get a vector from their nearest items in the other modalities."""
@@ -79,6 +91,13 @@ class GraphConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.compare == "dot" and self.dim < 2:
             raise ValueError(f"dim must be at least 2 to compare by dot, got {self.dim}")
+        if self.spectral_dim < 2:
+            raise ValueError(f"spectral_dim must be at least 2, got {self.spectral_dim}")
+        if not 0 <= self.spectral_share < 1:
+            raise ValueError(
+                f"spectral_share lies in [0, 1), got {self.spectral_share}; for spectral vectors "
+                f"alone choose the encoder 'spectral'"
+            )
         for name in ("friend_weight", "item_edge_weight", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
@@ -93,11 +112,13 @@ class GraphConfig:
             if getattr(self, name) not in allowed:
                 seen = getattr(self, name)
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {seen!r}")
-        if len(self.degree_exponents) != 2 or not all(
-            -1 <= exponent <= 1 for exponent in self.degree_exponents
-        ):
+        for name in ("degree_exponents", "spectral_exponents"):
+            given = getattr(self, name)
+            if len(given) != 2 or not all(-1 <= exponent <= 1 for exponent in given):
+                raise ValueError(f"{name} must be two numbers from -1 to 1, got {given}")
+        if not -1 <= self.spectral_popularity <= 1:
             raise ValueError(
-                f"degree_exponents must be two numbers from -1 to 1, got {self.degree_exponents}"
+                f"spectral_popularity lies between -1 and 1, got {self.spectral_popularity}"
             )
         if self.own_share is not None and not 0 <= self.own_share <= 1:
             raise ValueError(f"own_share lies between 0 and 1, got {self.own_share}")

@@ -25,6 +25,16 @@ from numpy.typing import NDArray
 from embedders.graph_config import GraphConfig
 
 MAX_BEHAVIORS = 64  # relations of their own; a free text as behavior would be one for each event
+OF_SPECTRAL = (
+    "behavior_weights",
+    "min_weight",
+    "seed",
+    "spectral_dim",
+    "spectral_exponents",
+    "spectral_popularity",
+    "spectral_ridge",
+)
+"""What the encoder spectral looks at."""
 FRIENDS, ITEM_EDGES, STRONGEST = "friends", "item_edges", "strongest behavior"
 
 
@@ -116,11 +126,22 @@ def read_edges(
     )
 
 
-def revision(edges: Edges, *, until: datetime | None, config: GraphConfig) -> str:
+def revision(
+    edges: Edges, *, until: datetime | None, config: GraphConfig, encoder: str = "lightgcn"
+) -> str:
     """16 hex digits that change whenever anything does that the trained vectors depend on."""
     known = {**asdict(config), "behavior_weights": dict(config.behavior_weights or {})}
+    if encoder == "spectral":
+        unused = set(known) - set(OF_SPECTRAL)
+    else:
+        is_alone = config.spectral_share == 0
+        unused = {one for one in known if is_alone and one.startswith("spectral_")}
     facts = {
-        "config": {name: one for name, one in known.items() if not name.startswith("impute")},
+        "config": {
+            name: one
+            for name, one in known.items()
+            if not name.startswith("impute") and name not in unused
+        },
         "until": until.isoformat() if until else None,
         "users": edges.user_ids,
         "items": edges.item_ids,

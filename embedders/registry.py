@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from embedders.graph_config import GraphConfig
-    from embedders.graph_lightgcn import LightGcnEmbedder
+    from embedders.graph_embedder import GraphEmbedder
     from embedders.model_file import ModelFile
     from embedders.vectors import Embeddings
 
@@ -28,6 +28,8 @@ HUB = ("model", "revision", "trust_remote_code", "dtype", "device", "dim", "batc
 FILE = ("model", "output", "dim", "num_threads", "batch_size")
 PICTURES = (*FILE, "layout", "size", "resize", "value_range", "mean", "std")
 SOUNDS = (*FILE, "rate", "window", "hop", "limit_s")
+TRAINED_GRAPHS = ("lightgcn", "spectral")
+"""The graph encoders that `fit_graph` trains."""
 BROUGHT = ("name", "revision", "dim", "center", "scale", "is_normalized", "until")
 OPTIONS: Mapping[Modality, Mapping[str, tuple[str, ...]]] = {
     Modality.AUDIO: {
@@ -37,7 +39,7 @@ OPTIONS: Mapping[Modality, Mapping[str, tuple[str, ...]]] = {
         "tflite": SOUNDS,
         "brought": BROUGHT,
     },
-    Modality.GRAPH: {"lightgcn": (), "brought": BROUGHT},
+    Modality.GRAPH: {"lightgcn": (), "spectral": (), "brought": BROUGHT},
     Modality.IMAGE: {
         "hog": (),
         "auto": HUB,
@@ -65,8 +67,8 @@ class EncoderConfig:
 
     modality: Modality
     encoder: str
-    """audio: fbank, auto, onnx, tflite, brought; graph: lightgcn, brought; image: hog, auto, onnx,
-    tflite, brought; text: minilm, sentence, auto, onnx, brought."""
+    """audio: fbank, auto, onnx, tflite, brought; graph: lightgcn, spectral, brought; image: hog,
+    auto, onnx, tflite, brought; text: minilm, sentence, auto, onnx, brought."""
     model: str | None = None
     """A folder or a hub id; of onnx and tflite the file, of texts the folder that holds model.onnx
     and tokenizer.json."""
@@ -180,8 +182,10 @@ def create(config: EncoderConfig, *, catalog: Brings) -> Embedder:
             model cannot be used.
         ImportError: a library is missing; the message says how to install it.
     """
-    if (config.modality, config.encoder) == (Modality.GRAPH, "lightgcn"):
-        raise ValueError("the graph encoder 'lightgcn' is trained on interactions: use fit_graph")
+    if config.modality is Modality.GRAPH and config.encoder in TRAINED_GRAPHS:
+        raise ValueError(
+            f"the graph encoder {config.encoder!r} is trained on interactions: use fit_graph"
+        )
     options = config.options
     with _libraries(f"the {config.modality} encoder {config.encoder!r}"):
         match (config.modality, config.encoder):
@@ -266,22 +270,28 @@ def fit_graph(
     interactions: "pa.Table",
     until: datetime | None,
     *,
+    encoder: str = "lightgcn",
     friends: "pa.Table | None" = None,
     item_edges: "pa.Table | None" = None,
     on_progress: Callable[[int, int, float], None] | None = None,
-) -> "LightGcnEmbedder":
-    """Train the graph encoder on the events before `until`; None takes them all.
+) -> "GraphEmbedder":
+    """Train a graph encoder on the events before `until`; None takes them all.
 
-    Friends and item edges are the catalog's; the configuration says whether they are used.
+    Friends and item edges are the catalog's; the configuration says whether they are used. The
+    encoder spectral looks at neither, and reports no progress.
 
     Raises:
-        ValueError: nothing is left to train on.
+        ValueError: nothing is left to train on, or no such encoder is trained.
         ImportError: a library is missing; the message says how to install it.
     """
+    if encoder not in TRAINED_GRAPHS:
+        raise ValueError(f"no graph encoder {encoder!r}: choose one of {', '.join(TRAINED_GRAPHS)}")
+    with _libraries(f"the graph encoder {encoder!r}"):
+        if encoder == "spectral":
+            from embedders import graph_spectral
 
-    with _libraries("the graph encoder 'lightgcn'"):
+            return graph_spectral.fit(interactions, until=until, config=config)
         from embedders import graph_lightgcn
-
     return graph_lightgcn.fit(
         interactions,
         until=until,
@@ -294,16 +304,11 @@ def fit_graph(
 
 def trained_graph(
     items: "Embeddings", users: "Embeddings", until: datetime | None
-) -> "LightGcnEmbedder":
-    """A graph encoder that was trained before, from all that it holds.
+) -> "GraphEmbedder":
+    """A graph encoder that was trained before, from all that it holds."""
+    from embedders.graph_embedder import GraphEmbedder
 
-    Raises:
-        ImportError: a library is missing; the message says how to install it.
-    """
-    with _libraries("the graph encoder 'lightgcn'"):
-        from embedders import graph_lightgcn
-
-    return graph_lightgcn.LightGcnEmbedder(items=items, users=users, until=until)
+    return GraphEmbedder(items=items, users=users, until=until)
 
 
 def _brought_file(modality: Modality, name: str, catalog: Brings) -> Path:

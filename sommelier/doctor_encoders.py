@@ -11,14 +11,14 @@ from datetime import datetime
 from embedders import registry
 from embedders.base import BadContent, Embedder
 from embedders.changed import looks_like_another_encoder
-from embedders.items import EPOCH, Item, Modality
+from embedders.items import EPOCH, Item
 from embedders.known import DELETED, Known, joined
 from embedders.probes import agree, cosines, probe
 from embedders.registry import EncoderConfig
 from feature_repo.base import Entity
 from sommelier.doctor_commands import ACCEPT_CHANGED, EMBED, REPAIR
 from sommelier.finding import Finding, counted, of_error
-from sommelier.graph import graph_key, held_space
+from sommelier.graph import graph_key, held_space, is_trained
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace
 
@@ -33,7 +33,7 @@ def examine(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
     for config in workspace.settings.encoders:
         what = f"{config.modality} vectors"
         try:
-            if (config.modality, config.encoder) == (Modality.GRAPH, "lightgcn"):
+            if is_trained(config):
                 yield _graph(workspace, what, watch)
                 continue
             with watch.task(f"{config.modality} encoder"):

@@ -47,7 +47,7 @@ def embed(
             are gone, or an encoder no longer makes the vectors that the store holds.
     """
     consent = consent or Consent()
-    if any(_is_graph(config) for config in workspace.settings.encoders):
+    if any(graph.is_trained(config) for config in workspace.settings.encoders):
         assert workspace.timeline  # no use embedding for an hour to find no time of any event
     keep_one_clock(workspace.state, workspace.settings.time, workspace.catalog.interactions)
     missing = gone(workspace.catalog, workspace.store)
@@ -97,7 +97,7 @@ def _run_encoders(
     tallies: list[Tally] = []
     graph_key = ""
     for config in workspace.settings.encoders:
-        if _is_graph(config):
+        if graph.is_trained(config):
             tally, graph_key = _embed_graph(workspace, config, consent, set_aside, watch)
         else:
             tally = _embed_content(workspace, config, consent, set_aside, watch)
@@ -112,10 +112,6 @@ def _impute(workspace: Workspace, spaces: Sequence[Space], watch: Watch) -> list
     if not num_imputed:
         return []
     return [f"{num_imputed:,} items without interactions got a graph vector from similar ones"]
-
-
-def _is_graph(config: EncoderConfig) -> bool:
-    return (config.modality, config.encoder) == (Modality.GRAPH, "lightgcn")
 
 
 def _embed_content(

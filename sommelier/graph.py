@@ -24,7 +24,7 @@ from sommelier.watch import Watch
 from sommelier.workspace import Workspace, events_key, space_facts, space_of
 
 if TYPE_CHECKING:
-    from embedders.graph_lightgcn import LightGcnEmbedder
+    from embedders.graph_embedder import GraphEmbedder
 
 EVENT_COLUMNS = ["user_id", "item_id", "behavior", "weight", "timestamp"]
 
@@ -35,7 +35,20 @@ def graph_key(workspace: Workspace) -> str:
     events = catalog.interactions.select(EVENT_COLUMNS)
     before = events.filter(pc.less(events["timestamp"], until))
     edges = [events_key(catalog.friends), events_key(catalog.item_edges)]
-    return digest(events_key(before), *edges, workspace.settings.graph, until)
+    known = [*edges, workspace.settings.graph, until]
+    encoder = trained_encoder(workspace)
+    return digest(events_key(before), *known, *([encoder] if encoder != "lightgcn" else []))
+
+
+def is_trained(config: registry.EncoderConfig) -> bool:
+    """Whether the encoder is a graph's, trained here."""
+    return config.modality is Modality.GRAPH and config.encoder in registry.TRAINED_GRAPHS
+
+
+def trained_encoder(workspace: Workspace) -> str:
+    """Which graph encoder the settings name."""
+    names = [one.encoder for one in workspace.settings.encoders if is_trained(one)]
+    return names[0] if names else "lightgcn"
 
 
 def held_space(workspace: Workspace, key: str) -> Space | None:
@@ -49,7 +62,7 @@ def held_space(workspace: Workspace, key: str) -> Space | None:
     return None
 
 
-def trained(workspace: Workspace, key: str, *, watch: Watch) -> "LightGcnEmbedder":
+def trained(workspace: Workspace, key: str, *, watch: Watch) -> "GraphEmbedder":
     """The embedder that looks up what was trained on the events before the cut.
 
     Training is the cost here, so its result is kept in a file until all of it is in the store: a
@@ -72,20 +85,22 @@ def _file(workspace: Workspace) -> Path:
     return workspace.settings.paths.models / "graph.safetensors"
 
 
-def _train(workspace: Workspace, watch: Watch) -> "LightGcnEmbedder":
+def _train(workspace: Workspace, watch: Watch) -> "GraphEmbedder":
     config, catalog = workspace.settings.graph, workspace.catalog
-    with watch.task("graph lightgcn, epochs", total=config.epochs) as advance:
+    encoder = trained_encoder(workspace)
+    with watch.task(f"graph {encoder}, epochs", total=config.epochs) as advance:
         return registry.fit_graph(
             config,
             catalog.interactions,
             workspace.timeline.graph_until,
+            encoder=encoder,
             friends=catalog.friends,
             item_edges=catalog.item_edges,
             on_progress=lambda done, total, loss: advance(done, total, f"loss {loss:.3f}"),
         )
 
 
-def _keep(path: Path, key: str, embedder: "LightGcnEmbedder") -> None:
+def _keep(path: Path, key: str, embedder: "GraphEmbedder") -> None:
     arrays: dict[str, NDArray[Any]] = {}
     for name, embeddings in (("items", embedder.items()), ("users", embedder.users())):
         ids = json.dumps(list(embeddings.item_ids)).encode()
@@ -101,7 +116,7 @@ def _keep(path: Path, key: str, embedder: "LightGcnEmbedder") -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _read(path: Path, key: str, *, until: datetime) -> "LightGcnEmbedder | None":
+def _read(path: Path, key: str, *, until: datetime) -> "GraphEmbedder | None":
     """What was kept; None where it was trained on other events, or the file is damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
@@ -123,7 +138,7 @@ def _read(path: Path, key: str, *, until: datetime) -> "LightGcnEmbedder | None"
     return registry.trained_graph(items, users, until)
 
 
-def write_users(workspace: Workspace, embedder: "LightGcnEmbedder") -> None:
+def write_users(workspace: Workspace, embedder: "GraphEmbedder") -> None:
     """Write the users' vectors, unless the store has all of them."""
     users, until = embedder.users(), workspace.timeline.graph_until
     if _num_live(workspace.store, users.space, Entity.USER) < len(users):

@@ -15,7 +15,8 @@ import torch
 from embedders.base import BadContent
 from embedders.catalog_edges import FRIENDS_SCHEMA, ITEM_EDGES_SCHEMA
 from embedders.graph_config import GraphConfig
-from embedders.graph_lightgcn import LightGcnEmbedder, fit, lifted
+from embedders.graph_embedder import GraphEmbedder, lifted
+from embedders.graph_lightgcn import fit
 from embedders.items import Item, Modality
 
 CUT = datetime(2024, 6, 1, tzinfo=UTC)
@@ -59,7 +60,7 @@ def community(ids: Any) -> np.ndarray:
     return np.array([int(one[1:]) % 2 for one in ids])
 
 
-def items_of(embedder: LightGcnEmbedder, item_ids: list[str]) -> np.ndarray:
+def items_of(embedder: GraphEmbedder, item_ids: list[str]) -> np.ndarray:
     items = [Item(item_id=item_id, title="") for item_id in item_ids]
     embeddings, rejects = embedder.embed(items)
     assert not rejects
@@ -99,7 +100,7 @@ def test_equal_input_gives_bit_equal_vectors_in_whatever_order_events_come() -> 
 MIXINGS = ("strongest", "given", "learned")
 
 
-def same_vectors(one: LightGcnEmbedder, other: LightGcnEmbedder) -> bool:
+def same_vectors(one: GraphEmbedder, other: GraphEmbedder) -> bool:
     return np.array_equal(one.users().vectors_ND, other.users().vectors_ND) and np.array_equal(
         one.items().vectors_ND, other.items().vectors_ND
     )

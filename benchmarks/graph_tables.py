@@ -22,7 +22,8 @@ import torch
 from _figures import Figure, cpu_seconds, figure, parser, publish
 
 from embedders.graph_config import GraphConfig
-from embedders.graph_lightgcn import LightGcnEmbedder, fit
+from embedders.graph_embedder import GraphEmbedder
+from embedders.registry import fit_graph
 from evaluation.metrics import ndcg, recall
 
 K = 20
@@ -74,12 +75,12 @@ def pairs(path: Path, split: str) -> Pairs:
     return found
 
 
-def trained(path: Path, config: GraphConfig) -> LightGcnEmbedder:
+def trained(path: Path, config: GraphConfig) -> GraphEmbedder:
     """The encoder after training on `train`."""
     return fit(pq.read_table(path, filters=pc.field("split") == "train"), until=None, config=config)
 
 
-def measured(embedder: LightGcnEmbedder, path: Path, split: str) -> tuple[float, float]:
+def measured(embedder: GraphEmbedder, path: Path, split: str) -> tuple[float, float]:
     """NDCG@20 and Recall@20, means over the users with items in the split."""
     known, wanted = pairs(path, "train"), pairs(path, split)
     users, items = embedder.users(), embedder.items()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "graph_table.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "graph_tables.py"
 
 
 def run(folder: Path, out: Path, *words: str) -> dict[str, Any]:
