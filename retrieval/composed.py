@@ -58,10 +58,8 @@ class OneBlock(QueryEncoder):
         if not asked:
             return encoded
         vectors_QD = self._network.encode_many([queries[place] for place in asked])
-        for place, vector_D, is_known in zip(
-            asked, vectors_QD, vectors_QD.any(axis=1).tolist(), strict=True
-        ):
-            if is_known:
+        for place, vector_D in zip(asked, vectors_QD, strict=True):
+            if vector_D.any():
                 encoded[place] = EncodedQuery(vectors={self._name: vector_D})
         return encoded
 

@@ -41,7 +41,8 @@ class GraphUsers:
         row = self._row_of.get(query.user_id)
         if row is None or knows_the_future(query, trained_until=self._as_of):
             return None
-        return self._vectors_UD[row]
+        vector_D: NDArray[np.float32] = self._vectors_UD[row]
+        return vector_D
 
 
 def knows_the_future(query: Query, *, trained_until: datetime | None) -> bool:

@@ -133,7 +133,9 @@ def fit(
 def _standardized(
     features_KF: NDArray[np.float64], means: Sequence[float], deviations: Sequence[float]
 ) -> NDArray[np.float64]:
-    return np.clip((features_KF - np.array(means)) / np.array(deviations), -LIMIT, LIMIT)
+    standard_KF = (features_KF - np.array(means)) / np.array(deviations)
+    clipped_KF: NDArray[np.float64] = standard_KF.clip(-LIMIT, LIMIT)
+    return clipped_KF
 
 
 def _newton(
@@ -142,7 +144,9 @@ def _newton(
     """The slopes of least penalized surprise; the problem is convex, so there is one answer."""
     start_F = np.zeros(inputs[0].shape[1])
     start_F[-1] = 1.0
-    best_F, least, step_F = start_F, np.inf, np.zeros(len(start_F))
+    best_F: NDArray[np.float64] = start_F
+    step_F: NDArray[np.float64] = np.zeros(len(start_F))
+    least = np.inf
     for _ in range(STEPS):
         slopes_F = best_F + step_F
         loss, gradient_F, hessian_FF = _surprise(inputs, chosen, slopes_F)
@@ -155,7 +159,8 @@ def _newton(
             continue
         best_F, least = slopes_F, loss
         curvature_FF = hessian_FF + 2 * penalty * np.eye(len(slopes_F))
-        step_F = -np.linalg.solve(curvature_FF, gradient_F + 2 * penalty * away_F)
+        uphill_F = gradient_F + 2 * penalty * away_F
+        step_F = -np.linalg.solve(curvature_FF, uphill_F).astype(np.float64)
     return best_F
 
 
