@@ -121,8 +121,7 @@ def ranks(scores_UK: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def is_valid(scores_UK: Values) -> Values:
     """1 where the system could judge any item of the list, so that it has an answer, else 0."""
-    valid_U: Values = (~np.isnan(scores_UK)).any(axis=1).astype(np.float64)
-    return valid_U
+    return np.asarray((~np.isnan(scores_UK)).any(axis=1), dtype=np.float64)
 
 
 def list_auc(scores_UK: Values) -> Values:
