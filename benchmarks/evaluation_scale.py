@@ -23,7 +23,7 @@ from typing import overload
 import numpy as np
 import scipy.sparse as sp
 from _figures import figure, parser, publish
-from _games import Games, load, words_of
+from _games import Games, load
 from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
 
@@ -100,7 +100,7 @@ def _text(games: Games) -> Embeddings:
     random: dict[str, NDArray[np.float32]] = {}
     rows = []
     for title in games.titles:
-        words = words_of(title) or [""]
+        words = title.lower().split() or [""]
         for word in words:
             if word not in random:
                 random[word] = rng.standard_normal(TEXT_DIM, dtype=np.float32)

@@ -23,6 +23,8 @@ from evaluation.report import Report
 from evaluation.slices import label
 from evaluation.summary import measure_name, percent
 
+DOTTED = (0, (2, 2))
+
 
 def metric_bars(report: Report) -> str:
     """The headline's k: every metric for popularity, retrieval order and reranked."""
@@ -51,17 +53,13 @@ def metric_bars(report: Report) -> str:
 def recall_curve(report: Report) -> str:
     """Candidate recall by the number of candidates: to K, and of exact search to the catalog."""
     curve = report.curve
-    lines = [
-        ("popularity", curve.ks, curve.popularity, POPULARITY, "-"),
-        ("retrieval", curve.ks, curve.retrieval, RETRIEVAL, "-"),
-    ]
-    if curve.exact:
-        lines.insert(0, ("exact search", curve.exact_ks, curve.exact, MUTED, (0, (2, 2))))
+    lines = [(curve.ks, curve.popularity, POPULARITY), (curve.ks, curve.retrieval, RETRIEVAL)]
     top = max(*curve.retrieval, *curve.popularity, *curve.exact, 0.01)
     with drawing("recall"):
         drawn, axes = figure(HEIGHT)
-        for _, ks, values, color, style in lines:
-            axes.plot(ks, values, color=color, linewidth=2.4, linestyle=style)
+        axes.plot(curve.exact_ks, curve.exact, color=MUTED, linewidth=2.4, linestyle=DOTTED)
+        for ks, values, color in lines:
+            axes.plot(ks, values, color=color, linewidth=2.4)
         axes.axvline(curve.ks[-1], color=INK, linewidth=0.8)
         axes.annotate(
             f"K = {curve.ks[-1]}: {percent(curve.retrieval[-1])}",

@@ -236,16 +236,15 @@ class _Packing:
         self._generation_ids.update(batch.generation_ids)
 
     def _add_reranked(self, one: Outcome) -> None:
-        if one.reranked is None:
+        ranked = one.reranked
+        if ranked is None:
             return
         assert one.score is not None
         assert one.logit is not None
-        self._reranked.add(one.user_id, one.reranked, one.score)
+        self._reranked.add(one.user_id, ranked, one.score)
         priors = [score - logit for score, logit in zip(one.score, one.logit, strict=True)]
-        order = sorted(range(len(priors)), key=lambda n: (-priors[n], one.reranked[n]))
-        self._calibrated.add(
-            one.user_id, [one.reranked[n] for n in order], [priors[n] for n in order]
-        )
+        order = sorted(range(len(priors)), key=lambda n: (-priors[n], ranked[n]))
+        self._calibrated.add(one.user_id, [ranked[n] for n in order], [priors[n] for n in order])
 
     def _add_exact(self, one: Outcome) -> None:
         if one.traced is None:

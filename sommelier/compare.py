@@ -12,6 +12,7 @@ from evaluation.judgements import Judgement
 from evaluation.protocol import EvaluationConfig
 from evaluation.run_files import RunFiles
 from evaluation.runs import Run
+from evaluation.slices import Part
 from sommelier.watch import Summary, Watch
 
 DELIVERED = ("rerank", "retrieval_order")  # the last order that both sides have is compared
@@ -157,7 +158,7 @@ def _check_seeds(place: _Place, judgements: list[tuple[Judgement, ...]]) -> None
             )
 
 
-def _parts(place: _Place, judgements: tuple[Judgement, ...]) -> tuple[run_files.Part, ...]:
+def _parts(place: _Place, judgements: tuple[Judgement, ...]) -> tuple[Part, ...]:
     return run_files.read_parts(place.folders[0].folder, judgements)
 
 
