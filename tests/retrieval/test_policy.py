@@ -26,9 +26,9 @@ def test_size_decides_where_memory_suffices(num_items: int, kind: str) -> None:
 
 
 def test_what_does_not_fit_is_kept_as_codes() -> None:
-    needed = memory_of("hnsw", num_items=100_000, dim=384) / GIB
-    assert choose(100_000, 384, memory_limit_gib=1.01 * needed).kind == "hnsw"
-    choice = choose(100_000, 384, memory_limit_gib=0.99 * needed)
+    needed = memory_of("hnsw", num_items=40_000, dim=384) / GIB
+    assert choose(40_000, 384, memory_limit_gib=1.01 * needed).kind == "hnsw"
+    choice = choose(40_000, 384, memory_limit_gib=0.99 * needed)
     assert choice.kind == "ivfpq"
     assert [("exceed" in reason, "fit into" in reason) for reason in choice.reasons[1:]] == [
         (True, False),
