@@ -38,7 +38,7 @@ from retrieval.policy import AUTO
 from retrieval.pooled import PoolingConfig
 from retrieval.probes import probes
 from retrieval.rank_fusion import ByRank
-from retrieval.registry import KINDS, load_sequence
+from retrieval.registry import KINDS, SERVER_KINDS, load_sequence
 from retrieval.registry import load as load_index
 from retrieval.retriever import Retriever
 from retrieval.tensor_file import read, write, write_bytes
@@ -74,8 +74,9 @@ class IndexConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in (AUTO, *KINDS):
-            known = ", ".join((AUTO, *KINDS))
+        kinds = (AUTO, *KINDS, *SERVER_KINDS)
+        if self.kind not in kinds:
+            known = ", ".join(kinds)
             raise ValueError(f"no index of kind {self.kind!r}; choose one of {known}")
         if not 0 < self.target_recall <= 1:
             raise ValueError(f"target_recall lies in (0, 1], got {self.target_recall}")
