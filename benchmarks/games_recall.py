@@ -9,9 +9,8 @@ items. A round is a seed, of everything that is trained.
 Whatever is chosen was chosen on `valid`: models trained on `train` alone were measured there, and
 so were fitted the weights in `WEIGHTS` (`--choose` prints them anew, from the first seed's models).
 Then the models are trained again on train and valid with what was chosen. The test targets are
-looked at by this script alone, at its end, once for each seed.
-
-Beside it stand two rows of the published table of 20 candidates (`_games_published`).
+looked at by this script alone, at its end, once for each seed. Beside it stand two rows of a
+published table (`_games_published`).
 """
 
 import hashlib
