@@ -64,7 +64,7 @@ def write_copy(catalog: Catalog, folder: Path, *, cut: datetime, seed: int | Non
     future = catalog.interactions.filter(pc.invert(is_past))
     events = future if rng is None else _other_events(future, catalog, cut, rng)
     _write_events(pa.concat_tables([past, events]), folder, columns)
-    _write_edges(catalog, folder, columns, cut, late_ids if rng else frozenset())
+    _write_edges(catalog, folder, columns, cut=cut, lost_ids=None if rng is None else late_ids)
     _write_vectors(catalog, folder, late_ids, rng)
     return Copied(
         columns=columns,
@@ -92,7 +92,7 @@ def _write_items(
             zip(("image_path", "audio_path"), (item.image_path, item.audio_path), strict=True)
         )
         paths = {
-            name: _link(path, catalog.folder, folder, pool if is_other else (), rng)
+            name: _link(path, catalog.folder, folder, pool=pool if is_other else (), rng=rng)
             for name, path in media.items()
         }
         shown = _other_item(item, rng) if rng is not None and is_other else item
@@ -130,6 +130,7 @@ def _link(
     path: Path | None,
     source: Path,
     target: Path,
+    *,
     pool: Sequence[Path],
     rng: np.random.Generator | None,
 ) -> str | None:
@@ -199,13 +200,19 @@ def _write_events(events: pa.Table, folder: Path, columns: Columns) -> None:
 
 
 def _write_edges(
-    catalog: Catalog, folder: Path, columns: Columns, cut: datetime, lost_ids: frozenset[str]
+    catalog: Catalog,
+    folder: Path,
+    columns: Columns,
+    *,
+    cut: datetime,
+    lost_ids: frozenset[str] | None,
 ) -> None:
-    lost = pa.array(sorted(lost_ids), pa.string())
+    """The edges; given the items that come later, without theirs and without later edges."""
+    lost = pa.array(sorted(lost_ids or ()), pa.string())
     for stem, edges in (("friends", catalog.friends), ("item_edges", catalog.item_edges)):
         if not edges.num_rows:
             continue
-        if lost_ids:
+        if lost_ids is not None:
             edges = edges.filter(_is_before(edges["timestamp"], cut))
             if stem == "item_edges":
                 for end in ("item_id", "other_item_id"):

@@ -38,7 +38,12 @@ def catalog(tmp_path: Path) -> Catalog:
         for n in range(31)
     ]
     edges = [{"item_id": "a", "other_item_id": "b"}, {"item_id": "a", "other_item_id": "d"}]
-    for name, lines in (("items", rows), ("interactions", events), ("item_edges", edges)):
+    friends = [
+        {"user_id": "u0", "friend_id": f"u{n}", "timestamp": f"2024-01-{day}"}
+        for n, day in ((1, "02"), (2, "25"))
+    ]
+    tables = {"items": rows, "interactions": events, "item_edges": edges, "friends": friends}
+    for name, lines in tables.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
     table = pa.table({"item_id": list("abcd"), "vector": vectors.tolist()})
@@ -66,6 +71,7 @@ def test_without_a_seed_nothing_differs(catalog: Catalog, tmp_path: Path) -> Non
     again = copied(catalog, tmp_path / "copy", seed=None)
     assert again.interactions.equals(catalog.interactions)
     assert again.item_edges.equals(catalog.item_edges)
+    assert again.friends.equals(catalog.friends)
     assert list(map(shown, again.items())) == list(map(shown, catalog.items()))
     path = again.brought[Modality.TEXT, "toy"]
     assert path.read_bytes() == catalog.brought[Modality.TEXT, "toy"].read_bytes()
@@ -85,6 +91,7 @@ def test_with_a_seed_the_past_stays_and_the_future_does_not(
     assert other_future != future
     assert UNHEARD in {row["behavior"] for row in other_future}
     assert again.item_edges["other_item_id"].to_pylist() == ["b"]
+    assert again.friends["friend_id"].to_pylist() == ["u1"]
 
 
 def test_late_items_keep_their_ids_and_times_and_nothing_else(
