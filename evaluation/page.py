@@ -55,7 +55,7 @@ def environment() -> Environment:
 def _drawings(report: Report) -> dict[str, str]:
     """What there is to draw; an evaluation of retrieval alone has less."""
     found = {"recall": plots.recall_curve(report), "metrics": plots.metric_bars(report)}
-    if report.index.get("curve"):
+    if len(report.index.get("curve", ())) > 1:
         found["latency"] = plots.latency_curve(report)
     if report.movement:
         found["movement"] = plots.movements(report)

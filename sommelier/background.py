@@ -13,7 +13,7 @@ from retrieval.manifest import Manifest
 from sommelier.holdings import holdings
 from sommelier.workspace import Workspace
 
-INDEX_FACTS = ("kind", "effort", "curve", "recall_against_exact")
+INDEX_FACTS = ("kind", "reasons", "effort", "curve", "target_recall", "recall_against_exact")
 
 
 def background(
