@@ -57,11 +57,12 @@ def main(
     kind: str = "exact",
     digest: str = "0",
     network: Network | None = None,
+    users: Embeddings | None = USERS,
 ) -> Main:
     index = create(kind, dim=item_vectors.dim)
     rows = np.flatnonzero(item_vectors.is_present_NM.any(axis=1))
     index.add([item_vectors.item_ids[row] for row in rows], item_vectors.vectors_ND[rows])
-    encoder_of = encoder_maker(pooling=POOLING, user_vectors=USERS, as_of=None, sequence=network)
+    encoder_of = encoder_maker(pooling=POOLING, user_vectors=users, as_of=None, sequence=network)
     return Main(
         digest=digest,
         index=index,
