@@ -64,9 +64,7 @@ def test_a_side_does_not_differ_from_itself(side):
 def test_users_who_differ_are_an_error_unless_the_common_ones_are_asked_for(side, judgements):
     a, b = side("A", 20), side("B", 70)
     b = replace(b, judgements=judgements[10:])
-    with pytest.raises(
-        Incomparable, match=r"10 are in the first alone and 0 in .*--common"
-    ):
+    with pytest.raises(Incomparable, match=r"10 are in the first alone and 0 in .*--common"):
         compare(a, b, config=CONFIG)
     found = compare(a, b, config=CONFIG, takes_common=True)
     assert (found.num_users, found.num_only_a, found.num_only_b) == (110, 10, 0)

@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from evaluation import trec
+from evaluation.run_files import RunFiles, read_judgements, read_run
+from evaluation.runs import measure
 from sommelier.evaluate import judged
 from sommelier.settings_file import load
 from sommelier.workspace import Workspace
@@ -20,12 +24,36 @@ def report(run: Run, built: Path) -> Path:
     return built.parent / "report"
 
 
-def test_the_report_has_three_files(report: Path) -> None:
+def test_the_report_lies_beside_the_runs_that_it_was_made_from(report: Path) -> None:
     assert sorted(path.name for path in report.iterdir()) == [
+        "judgements.parquet",
+        "ledger.parquet",
+        "parts.parquet",
         "report.html",
         "report.json",
         "report.md",
+        "runs",
     ]
+    files = RunFiles(folder=report)
+    assert files.routes == ["calibrated", "popularity", "rerank", "retrieval_order"]
+    found = json.loads((report / "report.json").read_text())
+    again = measure(read_run(files.run("rerank")), read_judgements(report))
+    assert again.mean("ndcg@10") == pytest.approx(found["rerank"]["ndcg@10"])
+
+
+def test_the_report_keeps_to_its_schema(report: Path, repository: Path) -> None:
+    schema = json.loads((repository / "evaluation/report.schema.json").read_text())
+    jsonschema.validate(json.loads((report / "report.json").read_text()), schema)
+
+
+def test_every_choice_is_in_the_ledger_and_nothing_of_a_fresh_index_is_stale(report: Path) -> None:
+    found = json.loads((report / "report.json").read_text())
+    counts = found["ledger"]["counts"]
+    assert sum(counts.values()) == found["ledger"]["num_positives"]
+    assert found["ledger"]["num_positives"] >= found["counts"]["num_items_judged"]
+    assert counts["stale"] == counts["missed_by_index"] == 0  # a flat index is exact
+    assert found["index_loss"]["overlap"]["mean"] == 1
+    assert found["index"]["kind"]
 
 
 def test_the_report_says_where_its_numbers_come_from(report: Path, built: Path) -> None:
@@ -34,6 +62,8 @@ def test_the_report_says_where_its_numbers_come_from(report: Path, built: Path) 
     assert found["manifest"]["catalog_sha256"] == workspace.catalog.fingerprint
     assert found["manifest"]["generation_id"] == "g-000001"
     assert found["counts"]["num_users_judged"] == 8
+    assert found["manifest"]["split"] == "time"
+    assert found["manifest"]["protocol"] == "full"
     assert sorted(found["ablation"]) == ["audio", "graph", "image", "text"]
 
 
@@ -60,3 +90,21 @@ def test_judged_users_are_asked_at_the_cut_about_new_items(built: Path) -> None:
     parts = judged(workspace)
     assert len(parts.judgements) == 8
     assert {one.as_of for one in parts.judgements} == {workspace.timeline.cut}
+
+
+def test_retrieval_alone_is_measured_without_a_reranker_and_runs_go_out_as_trec(
+    run: Run, built: Path, tmp_path: Path
+) -> None:
+    words = ("--set", f"paths.report={tmp_path}", "--no-ablations", "--retrieval-only", "--trec")
+    result = run("evaluate", "--settings", built, *words)
+    assert result.exit_code == 0, result.output + result.stderr
+    assert "Nothing was reranked" in result.output
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["rerank"] is None
+    assert found["counts"]["num_users_reranked"] == 0
+    assert found["manifest"]["generation_id"] == "g-000001"
+    read = trec.read_run(tmp_path / "trec/retrieval_order.run")
+    assert read.rankings == read_run(tmp_path / "runs/retrieval_order.parquet").rankings
+    assert (tmp_path / "trec/judgements.qrels").read_text().count(" 0 ") == sum(
+        len(one.item_ids) for one in read_judgements(tmp_path)
+    )
