@@ -59,12 +59,12 @@ CONFIGS: Mapping[str, Mapping[str, GraphConfig]] = {
     "lastfm-ids": {
         "lightgcn": LASTFM,
         "spectral": LASTFM,
-        "joined": replace(LASTFM, spectral_share=0.5),
+        "joined": replace(LASTFM, dim=129, spectral_share=0.4),
     },
     "ml1m-ids": {
         "lightgcn": ML1M,
         "spectral": replace(ML1M, spectral_ridge=0.1, spectral_popularity=0.0),
-        "joined": replace(ML1M, spectral_ridge=0.03, spectral_popularity=0.3, spectral_share=0.85),
+        "joined": replace(ML1M, spectral_ridge=0.03, spectral_popularity=0.3, spectral_share=0.8),
     },
 }
 """joined is the encoder lightgcn with a share of spectral vectors beside its own."""
