@@ -9,8 +9,7 @@ items. A round is a seed, of everything that is trained.
 Whatever is chosen was chosen on `valid`: models trained on `train` alone were measured there, and
 so were fitted the weights in `WEIGHTS` (`--choose` prints them anew, from the first seed's models).
 Then the models are trained again on train and valid with what was chosen. The test targets are
-looked at by this script alone, at its end, once for each seed. Beside it stand two rows of a
-published table (`_games_published`).
+looked at by this script alone, at its end. Two rows of a published table stand beside it.
 """
 
 import hashlib
@@ -73,8 +72,7 @@ WEIGHTS: Mapping[str, float] = {
 """Of the lists in the score; cosines, and logarithms of co-occurrence."""
 HALF_LIFE = 1.5  # of the pooled history, in events
 BLOCK = 250  # users whose scores of all items are held at once
-FITTED, CHECKED = 1000, 3000  # users of `valid` on whom weights are fitted, and others they meet
-"""Neither is told apart by whether the user is among the 6,000: only targets must not be seen."""
+FITTED, CHECKED = 1000, 3000  # users of `valid` on whom weights are fitted, and others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +269,9 @@ def measure(
     users, stored = routes(games)
     all_histories, targets_U = games.histories("test"), games.targets("test")
     histories, targets_Q = [all_histories[user] for user in users], targets_U[users]
-    systems = {"": weights, "sequence_": {"sequence": 1.0}, "graph_": {"graph": 1.0}}
+    blocks = {name: weights[name] for name in ("sequence", "text", "graph")}
+    alone = {f"{name}_": {name: 1.0} for name in ("sequence", "graph")}
+    systems = {"": weights, "blocks_": blocks, **alone}
     by_seed: dict[str, list[NDArray[np.int64]]] = {name: [] for name in systems}
     seconds = []
     for seed in range(seeds):
@@ -283,7 +283,7 @@ def measure(
             print(f"seed {seed}, {name or 'fused'}: {_told(places)}", flush=True)
     figures = {"train_cpu_seconds": figure(seconds)}
     meanings = {"train_cpu_seconds": "to train a seed; near 0 where a run before left its models"}
-    said = {"": "ours", "sequence_": "the sequence encoder alone", "graph_": "graph history alone"}
+    said = {"": "ours", "blocks_": "sequence, text and graph", **{name: "alone" for name in alone}}
     for name, rounds in by_seed.items():
         for what, of in (("recall_at_100", _recall), ("ndcg_at_10", _ndcg)):
             figures[f"{name}{what}"] = figure([float(of(places).mean()) for places in rounds])

@@ -83,9 +83,7 @@ class Layer(nn.Module):
         B, L, D = hidden_BLD.shape
         parts = self.attend(self.attention_norm(hidden_BLD)).view(B, L, 3, self._num_heads, -1)
         query_BHLd, key_BHLd, value_BHLd = parts.permute(2, 0, 3, 1, 4)
-        mixed_BHLd = scaled_dot_product_attention(
-            query_BHLd, key_BHLd, value_BHLd, is_causal=True
-        )
+        mixed_BHLd = scaled_dot_product_attention(query_BHLd, key_BHLd, value_BHLd, is_causal=True)
         joined_BLD = self.join(mixed_BHLd.transpose(1, 2).reshape(B, L, D))
         hidden_BLD = hidden_BLD + self.dropout(joined_BLD)
         widened = gelu(self.widen(self.norm(hidden_BLD)))
