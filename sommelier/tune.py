@@ -128,13 +128,11 @@ def moments(workspace: Workspace) -> tuple[list[Query], list[frozenset[str]]]:
     """Who is asked when, before the cut, and what they then chose."""
     judgements = _judgements(workspace)
     histories = workspace.histories([(one.user_id, one.as_of) for one in judgements])
+    # Items that came between a moment and the cut stay, as in evaluation those that came after
+    # the cut do: without cold items among the choices, content would seem worth little.
+    unborn = not_yet(workspace.created_at, workspace.timeline.cut)
     queries = [
-        Query(
-            user_id=one.user_id,
-            history=history,
-            as_of=one.as_of,
-            exclude=not_yet(workspace.created_at, one.as_of),
-        )
+        Query(user_id=one.user_id, history=history, as_of=one.as_of, exclude=unborn)
         for one, history in zip(judgements, histories, strict=True)
     ]
     return queries, [one.item_ids for one in judgements]
