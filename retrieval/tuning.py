@@ -35,7 +35,9 @@ from retrieval.pooled import PoolingConfig, visible_history
 
 Cosines = Mapping[str, NDArray[np.float32]]
 
-WEIGHTS = (0.1, 0.3, 1.0, 3.0)  # of the strongest other modality; 0 is tried apart
+# Of the strongest other block; 0 is tried apart. The last sinks all others at once: one by one,
+# each that sinks leaves the noise of the rest, and gains nothing.
+WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 USER_SHARES = (0.0, 0.25, 0.5, 0.75)
 HALF_LIVES = (5.0, 20.0, 80.0)
 NDCG_SHARE = 0.1
