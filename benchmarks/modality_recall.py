@@ -164,27 +164,31 @@ def space(known: World, parts: Sequence[Embeddings], *, seed: int, quick: bool) 
 def queries(
     known: World, *, cut: datetime, until: datetime | None
 ) -> tuple[list[Query], tuple[Judgement, ...]]:
-    """Whoever chose anything new in the window, asked at its beginning."""
+    """Whoever chose anything new in the window, asked at its beginning; raters, who come and go in
+    one sitting, after their first ten events of it if they had less than five before."""
     has_ratings = known.interactions["weight"].null_count < known.interactions.num_rows
     judged = split(
         known.interactions,
         cut=cut,
         until=until,
         min_weight=4.0 if has_ratings else None,
+        min_history=5 if has_ratings else 1,
+        warm_up=10 if has_ratings else None,
         known_items={item.item_id for item in known.catalog.items()},
     ).judgements
-    histories: dict[str, list[Interaction]] = {one.user_id: [] for one in judged}
+    as_of = {one.user_id: one.as_of for one in judged}
+    histories: dict[str, list[Interaction]] = {user_id: [] for user_id in as_of}
     columns = ("user_id", "item_id", "behavior", "timestamp")
-    events = known.before(cut).select(columns).sort_by([("timestamp", "ascending")])
+    events = known.interactions.select(columns).sort_by([("timestamp", "ascending")])
     for row in events.to_pylist():
-        if row["user_id"] in histories:
+        if row["user_id"] in as_of and row["timestamp"] < as_of[row["user_id"]]:
             histories[row["user_id"]].append(
                 Interaction(
                     item_id=row["item_id"], behavior=row["behavior"], timestamp=row["timestamp"]
                 )
             )
     asked = [
-        Query(user_id=one.user_id, history=tuple(histories[one.user_id]), as_of=cut)
+        Query(user_id=one.user_id, history=tuple(histories[one.user_id]), as_of=one.as_of)
         for one in judged
     ]
     return asked, judged
