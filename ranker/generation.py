@@ -38,13 +38,19 @@ class Generation:
     as_of: datetime
     """Nothing that happened later was looked at."""
     spaces: tuple[Space, ...]
-    """The items' vectors, by modality."""
+    """The items' vectors, by block."""
     fused_space: Space
     llm: str
     """A folder, or a hub id that the adapter pins to a revision."""
     files: Mapping[str, str]
     """Path below the generation's folder -> sha256."""
     folder: Path = Path()
+
+    @property
+    def stored_spaces(self) -> tuple[Space, ...]:
+        """Whose vectors are in the feature store; a network's over histories are in the index."""
+        named = tuple(space for space in self.spaces if space.modality is not None)
+        return (*named, self.fused_space)
 
     @property
     def index(self) -> Path:

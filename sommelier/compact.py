@@ -82,7 +82,7 @@ def spaces_in_use(workspace: Workspace) -> set[str]:
             f"{error}; until then nobody knows which spaces it reads, and none is dropped"
         ) from error
     for generation in found:
-        used |= {space.space_id for space in (*generation.spaces, generation.fused_space)}
+        used |= {space.space_id for space in generation.stored_spaces}
     return used
 
 

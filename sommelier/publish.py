@@ -27,9 +27,7 @@ def releases(workspace: Workspace) -> dict[str, tuple[Space, ...]]:
             generation = every.read(generation_id)
         except GenerationError:
             continue
-        # What the network over histories makes is in the index alone.
-        stored = [space for space in generation.spaces if space.modality is not None]
-        spaces = (*stored, generation.fused_space)
+        spaces = generation.stored_spaces
         if held.issuperset(space.space_id for space in spaces):
             found[generation_id] = spaces
     return found

@@ -79,6 +79,7 @@ def test_every_file_of_a_room_is_installed() -> None:
 
 
 WHOLE_ROUTES = {  # what no single file promises
+    "tests/evaluation/test_resume.py",
     "tests/feature_repo/test_feast_traps.py",
     "tests/feature_repo/test_point_in_time.py",
     "tests/feature_repo/test_production.py",

@@ -51,7 +51,7 @@ def test_the_current_generation_keeps_its_spaces_whatever_was_embedded_since(
     workspace.state.write("embed", {"spaces": others})
     workspace.state.write("index", {})
     current = generations(workspace).current()
-    needed = {space.space_id for space in (*current.spaces, current.fused_space)}
+    needed = {space.space_id for space in current.stored_spaces}
     assert needed <= spaces_in_use(workspace)
     compact(workspace, watch=Unwatched(), drops=True)
     assert needed <= {space_id for _, space_id in workspace.store.spaces()}

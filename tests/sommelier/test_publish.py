@@ -29,10 +29,12 @@ def test_publishing_again_stays_the_same_generation(built: Path) -> None:
 def test_a_feature_service_names_what_the_generation_reads(built: Path) -> None:
     workspace = Workspace(load(built))
     generation = generations(workspace).current()
-    names = {space.space_id for space in (*generation.spaces, generation.fused_space)}
-    assert releases(workspace) == {
-        generation.generation_id: (*generation.spaces, generation.fused_space)
-    }
+    stored = generation.stored_spaces
+    network = {space.space_id for space in generation.spaces if space.encoder == "sequence"}
+    names = {space.space_id for space in stored}
+    assert network, "the network's vectors are in the index alone"
+    assert network.isdisjoint(names)
+    assert releases(workspace) == {generation.generation_id: stored}
     feast_itself: Any = workspace.store.feature_store._feast  # type: ignore[attr-defined]
     service = feast_itself.get_feature_service(f"rerank_{generation.generation_id}")
     views = {projection.name for projection in service.feature_view_projections}
