@@ -33,7 +33,7 @@ from embedders.registry import EncoderConfig, create, fit_graph
 from embedders.vectors import Embeddings
 from evaluation.judgements import Judgement
 from evaluation.metrics import per_user, recall
-from evaluation.order import by_given
+from evaluation.order import by_given, by_user
 from evaluation.significance import paired_bootstrap
 from evaluation.split import split
 from retrieval import tensor_file
@@ -75,18 +75,20 @@ class World:
     graph_until: datetime
     cut: datetime
     has_order: bool
+    warm_up: int | None = None
+    """Who had less than five events before the cut is asked after so many behind it."""
 
     def before(self, moment: datetime) -> pa.Table:
         """The events strictly before it."""
         return self.interactions.filter(pc.less(self.interactions["timestamp"], moment))
 
 
-def world(folder: Path) -> World:
-    """The set, on one clock."""
+def world(folder: Path, *, is_user_wise: bool = False) -> World:
+    """The set, on one clock: cut in time, by its own split, or by each user's last choice."""
     catalog = read(folder)
     events = catalog.interactions
-    if events["split"].null_count == 0:
-        ordered = by_given(events)
+    if is_user_wise or events["split"].null_count == 0:
+        ordered = by_user(events, min_weight=least(events)) if is_user_wise else by_given(events)
         return World(
             catalog=catalog,
             interactions=ordered.interactions,
@@ -99,7 +101,19 @@ def world(folder: Path) -> World:
         events["timestamp"][times[int(share * events.num_rows)].as_py()].as_py()
         for share in (GRAPH_SHARE, CUT_SHARE)
     ]
-    return World(catalog=catalog, interactions=events, graph_until=at[0], cut=at[1], has_order=True)
+    return World(
+        catalog=catalog,
+        interactions=events,
+        graph_until=at[0],
+        cut=at[1],
+        has_order=True,
+        warm_up=10,  # raters come, rate in one sitting and leave
+    )
+
+
+def least(events: pa.Table) -> float | None:
+    """The least weight of a choice, where events have one."""
+    return 4.0 if events["weight"].null_count < events.num_rows else None
 
 
 def content(name: str, catalog: Catalog) -> list[Embeddings]:
@@ -164,16 +178,14 @@ def space(known: World, parts: Sequence[Embeddings], *, seed: int, quick: bool) 
 def queries(
     known: World, *, cut: datetime, until: datetime | None
 ) -> tuple[list[Query], tuple[Judgement, ...]]:
-    """Whoever chose anything new in the window, asked at its beginning; raters, who come and go in
-    one sitting, after their first ten events of it if they had less than five before."""
-    has_ratings = known.interactions["weight"].null_count < known.interactions.num_rows
+    """Whoever chose anything new in the window, and what they then chose."""
     judged = split(
         known.interactions,
         cut=cut,
         until=until,
-        min_weight=4.0 if has_ratings else None,
-        min_history=5 if has_ratings else 1,
-        warm_up=10 if has_ratings else None,
+        min_weight=least(known.interactions),
+        min_history=1 if known.warm_up is None else 5,
+        warm_up=known.warm_up,
         known_items={item.item_id for item in known.catalog.items()},
     ).judgements
     as_of = {one.user_id: one.as_of for one in judged}

@@ -4,7 +4,7 @@
 
 `lastfm-ids`, interactions alone, the protocol of `graph_tables`: ALS and BPR of implicit, as they
 stand but for 64 factors, which its documentation's examples use, beside our graph encoders.
-`movielens`, cut in time as in `modality_recall`: ALS, BPR, and of Cornac SASRec (as it stands: 100
+`movielens`, each user's last film rated 4 or more: ALS, BPR, and of Cornac SASRec (as it stands: 100
 dimensions, 10 epochs; and with 50 epochs) and VBPR (10 + 10 factors, 50 epochs, as it stands) on
 the same vectors of posters, beside our graph, our sequence encoder and the concatenated index. The
 peers learn from everything before the cut; ours leave its last part to the fit of the weights.
@@ -181,8 +181,8 @@ def lastfm(folder: Path, seed: int, quick: bool) -> Iterator[Row]:
 
 
 def movielens(folder: Path, seed: int, quick: bool) -> Iterator[Row]:
-    """Sequences and pictures, cut in time."""
-    world = modality_recall.world(folder / "movielens")
+    """Sequences and pictures; each user's last film that they rated 4 or more is to be found."""
+    world = modality_recall.world(folder / "movielens", is_user_wise=True)
     parts = modality_recall.content("movielens", world.catalog)
     _, judged = modality_recall.queries(world, cut=world.cut, until=None)
     events = world.before(world.cut).sort_by([("timestamp", "ascending"), ("item_id", "ascending")])
