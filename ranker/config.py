@@ -1,6 +1,14 @@
 """How the ranker is built and trained. Loads nothing heavy, so that settings can name it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+Written = Literal["tokens", "titles", "both"]
+"""How an item stands in a prompt: as its fused tokens, as its title's words, or as both."""
+Lora = Literal["shared", "text", "modal", "separate", "joint"]
+Loss = Literal["listwise", "pointwise"]
+FramePooling = Literal["max", "mean", "attention"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +25,19 @@ class FusionConfig:
     """AMSA: all modalities attend to each other (TMF)."""
     modality_dropout: float = 0.15
     """In training, how often a modality of all items in a batch is taken away."""
+    frames: Mapping[str, int] = field(default_factory=dict)
+    """Modalities whose vector is so many frames in a row, each of dimension / frames bands, such as
+    log-Mel spectra over time; the ranker pools them itself (ATFLRec)."""
+    frame_pooling: FramePooling = "max"
+    """How frames become one vector; `attention` is learned."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         if not 1 <= self.num_tokens <= 16:
             raise ValueError(f"num_tokens lies in 1..16, got {self.num_tokens}")
+        if not all(count >= 1 for count in self.frames.values()):
+            raise ValueError(f"frames are at least 1 for each modality, got {dict(self.frames)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +64,14 @@ class LlmConfig:
     trust_remote_code: bool = False
     dtype: str = "float32"
     """`float32`, `bfloat16` or `float16`: of the LLM's weights; fusion and scores stay float32."""
+    quantization: Literal["4bit"] | None = None
+    """`4bit` loads the LLM's own weights in NF4, by bitsandbytes; LoRA then stays unmerged."""
+    device: str = "auto"
+    """`auto` (a GPU where there is one), or a device in torch's words."""
+    lora: Lora = "shared"
+    """Which LoRA modules there are (ATFLRec): `shared`, one for everything; `text` or `modal`, one
+    that is trained only where prompts hold words alone, or only where they hold item tokens;
+    `separate`, both, trained one after the other and summed; `joint`, both, trained together."""
     lora_rank: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.0
@@ -65,38 +88,75 @@ class PromptConfig:
 
     history_limit: int = 30
     """Only so many newest events are read."""
-    history_titles: bool = False
-    """Write titles beside the fused tokens in the history."""
-    candidate_titles: bool = False
-    """Write the candidate's title beside its fused tokens."""
+    history: Written = "tokens"
+    """How the history's items are written."""
+    candidates: Written = "tokens"
+    """How the candidate is written."""
     title_tokens: int = 16
     """A longer title is cut off."""
+    asks_behavior: bool = False
+    """Ask for a behavior: whether the user will view, or purchase (TMF). Training then tells each
+    behavior's choices apart, and a query may name the one that it is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """The curriculum: single modalities, then full fusion; the text warm-up precedes both."""
+    """The curriculum (TMF): text alone, single modalities, full fusion; then, if wanted, pairs."""
 
+    text_steps: int = 0
+    """Level 1: items are written as titles only. None for the embedded LLM, which was warmed up on
+    the catalog's text already."""
     single_modality_steps: int = 100
-    """Stage 2 of TMF's curriculum: every batch sees one modality alone."""
+    """Level 2: every batch sees one modality alone."""
     fusion_steps: int = 600
-    """Stage 3: full fusion with modality dropout."""
+    """Level 3: full fusion with modality dropout."""
+    preference_steps: int = 0
+    """Preference tuning after it, against the model that the levels made."""
+    preference_beta: float = 0.1
+    """How far preference tuning is held to that model; smaller is farther away (DPO)."""
     batch_size: int = 16
-    """Prefixes in a step."""
+    """Prefixes in a step, over all processes."""
+    micro_batch_size: int | None = None
+    """At most so many prefixes at once; their gradients are added up. None for the whole batch."""
     num_negatives: int = 23
     """Retrieved candidates that the user did not choose, beside each positive."""
     num_candidates: int = 100
     """How deep the retriever is searched for positives and negatives."""
+    duplicate_cosine: float | None = 0.98
+    """A candidate at least this like a chosen one in every modality that both have is no negative;
+    None compares none."""
     max_examples: int = 20_000
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
-    loss: str = "listwise"
+    loss: Loss = "listwise"
     """`listwise` (softmax over the packed branches) or `pointwise` (binary cross-entropy)."""
+    validation_share: float = 0.1
+    """The newest so large a share of the moments is not trained on: it tells when to stop, and
+    calibrates. 0 trains on all, to the end, and leaves the scores as they are."""
+    check_every: int = 50
+    """Steps from one look at the validation moments to the next."""
+    patience: int = 0
+    """A level ends after so many looks without a better one, and its best weights are kept; 0
+    trains to the end."""
+    save_every: int = 50
+    """Steps from which an interrupted run goes on at the latest."""
+    mixed_precision: Literal["no", "bf16"] = "no"
+    gradient_checkpointing: bool = False
+    """Compute the LLM's layers again on the way back instead of keeping what they made."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.loss not in ("listwise", "pointwise"):
             raise ValueError(f"loss is 'listwise' or 'pointwise', got {self.loss!r}")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share lies in [0, 1), got {self.validation_share}")
+        if self.preference_beta <= 0:
+            raise ValueError(f"preference_beta must be above 0, got {self.preference_beta}")
+        for name in ("batch_size", "num_negatives", "check_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,4 +166,7 @@ class RankerConfig:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
+    has_evidence: bool = True
+    """The retriever's findings are read: as the prior that the LLM's answer is added to, and as a
+    token. Without them the LLM is alone with the items (an ablation)."""
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders.items import Interaction
-from ranker.config import PromptConfig
+from ranker.config import PromptConfig, Written
 
 STRIDE = 1 << 40
 WORD, BEHAVIOR, ITEM, EVIDENCE = range(4)
@@ -79,17 +79,13 @@ class Prompter:
         events = list(last.values())
         for event in events[max(0, len(events) - self.config.history_limit) :]:
             codes.append(BEHAVIOR * STRIDE + self._behavior(event))
-            if self.config.history_titles:
-                codes += self._title(event.item_id)
-            codes += self._item(event.item_id)
+            codes += self._item(event.item_id, self.config.history)
         return np.array(codes, dtype=np.int64)
 
     def branch(self, item_id: str, *, slot: int) -> Codes:
         """One candidate's part, [S]; `slot` is its row among the evidence tokens."""
         codes = self._words(CANDIDATE)
-        if self.config.candidate_titles:
-            codes += self._title(item_id)
-        codes += self._item(item_id)
+        codes += self._item(item_id, self.config.candidates)
         codes.append(EVIDENCE * STRIDE + slot)
         return np.array(codes + self._words(QUESTION), dtype=np.int64)
 
@@ -99,9 +95,12 @@ class Prompter:
                 return self.behaviors.index(name)
         return self.behaviors.index(OTHER)
 
-    def _item(self, item_id: str) -> list[int]:
+    def _item(self, item_id: str, written: Written) -> list[int]:
+        title = [] if written == "tokens" else self._title(item_id)
+        if written == "titles":
+            return title
         first = ITEM * STRIDE + self.row_of[item_id] * self.num_tokens
-        return list(range(first, first + self.num_tokens))
+        return title + list(range(first, first + self.num_tokens))
 
     def _title(self, item_id: str) -> list[int]:
         return self._words(self.titles.get(item_id, ""))[: self.config.title_tokens]

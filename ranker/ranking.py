@@ -1,5 +1,6 @@
 """The final order: which items, with which scores, judged by whom."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +18,16 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How a score comes about: `base` and all contributions add up to it."""
+
+    base: float
+    """The score that the item would have if nothing of it were known."""
+    contributions: Mapping[str, float]
+    """Each block's Shapley value, by its name (a modality's, or "sequence")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankedItem:
     """One item of the answer."""
 
@@ -24,7 +35,8 @@ class RankedItem:
     rank: int
     """From 1; 0 for an item that could not be ranked."""
     score: float
-    """Larger is better: the retriever's calibrated score plus logit(yes) - logit(no)."""
+    """Larger is better: the retriever's calibrated score plus logit(yes) - logit(no), at the weight
+    that the calibrator gives it."""
     logit: float
     """The LLM's part alone: logit(yes) - logit(no), in float32."""
     status: Status
@@ -33,6 +45,10 @@ class RankedItem:
     retrieval_score: float
     present: tuple[Modality, ...] = ()
     """The modalities that the item's vectors covered, by name."""
+    probability: float | None = None
+    """How likely it is to be chosen from such a list; None where nothing was calibrated."""
+    explanation: Explanation | None = None
+    """None where none was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

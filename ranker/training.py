@@ -237,7 +237,7 @@ def _digest(
     revision = resolve(llm, revision=config.llm.revision).revision
     facts: list[Any] = [FORMAT, asdict(config), list(behaviors), Path(llm).name, revision]
     facts += [space.space_id for space in items.spaces]
-    if config.prompt.history_titles or config.prompt.candidate_titles:
+    if {config.prompt.history, config.prompt.candidates} != {"tokens"}:
         facts.append(sorted(titles.items()))
     digest.update(json.dumps([facts, items.item_ids], sort_keys=True).encode())
     for one in examples:

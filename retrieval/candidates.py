@@ -27,6 +27,9 @@ class Query:
     """Which items may be answered with at all; None means every item."""
     weights: Mapping[str, float] | None = None
     """How much these blocks count for this query alone; the others count as they always do."""
+    behavior: str | None = None
+    """The behavior that is asked about, for a ranker that tells them apart; None means any choice.
+    Retrieval takes no notice of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,43 +25,47 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ranker/pb/ranker.proto\x12\x13sommelier.ranker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"_\n\x0bInteraction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x65havior\x18\x02 \x01(\t\x12-\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x07History\x12\x36\n\x0cinteractions\x18\x01 \x03(\x0b\x32 .sommelier.ranker.v1.Interaction\"V\n\x04User\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12/\n\x07history\x18\x02 \x01(\x0b\x32\x1c.sommelier.ranker.v1.HistoryH\x00\x42\n\n\x08identity\"\x84\x01\n\rRerankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x04user\x18\x02 \x01(\x0b\x32\x19.sommelier.ranker.v1.User\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x15\n\rgeneration_id\x18\x05 \x01(\t\"\xbd\x01\n\x10RecommendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x04user\x18\x02 \x01(\x0b\x32\x19.sommelier.ranker.v1.User\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x16\n\x0enum_candidates\x18\x04 \x01(\r\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x14\n\x0cinclude_seen\x18\x06 \x01(\x08\x12\x15\n\rgeneration_id\x18\x07 \x01(\t\"\xea\x01\n\nRankedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x01\x12\r\n\x05logit\x18\x04 \x01(\x01\x12/\n\x06status\x18\x05 \x01(\x0e\x32\x1f.sommelier.ranker.v1.ItemStatus\x12\x16\n\x0eretrieval_rank\x18\x06 \x01(\r\x12\x17\n\x0fretrieval_score\x18\x07 \x01(\x01\x12.\n\x07present\x18\x08 \x03(\x0e\x32\x1d.sommelier.ranker.v1.Modality\x12\r\n\x05title\x18\t \x01(\t\"U\n\x07Timings\x12\x13\n\x0bretrieve_ms\x18\x01 \x01(\x02\x12\x11\n\trerank_ms\x18\x02 \x01(\x02\x12\x10\n\x08total_ms\x18\x03 \x01(\x02\x12\x10\n\x08queue_ms\x18\x04 \x01(\x02\"\xad\x01\n\x0eRerankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rgeneration_id\x18\x02 \x01(\t\x12.\n\x05items\x18\x03 \x03(\x0b\x32\x1f.sommelier.ranker.v1.RankedItem\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.sommelier.ranker.v1.Timings\x12\x11\n\tjudged_by\x18\x05 \x01(\t\"\xb0\x01\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rgeneration_id\x18\x02 \x01(\t\x12.\n\x05items\x18\x03 \x03(\x0b\x32\x1f.sommelier.ranker.v1.RankedItem\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.sommelier.ranker.v1.Timings\x12\x11\n\tjudged_by\x18\x05 \x01(\t\"\x10\n\x0eGetInfoRequest\"\xe6\x04\n\x0fGetInfoResponse\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tnum_items\x18\x03 \x01(\x04\x12:\n\x06spaces\x18\x04 \x03(\x0b\x32*.sommelier.ranker.v1.GetInfoResponse.Space\x12;\n\x06limits\x18\x05 \x01(\x0b\x32+.sommelier.ranker.v1.GetInfoResponse.Limits\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\xca\x01\n\x06Limits\x12\x12\n\ncandidates\x18\x01 \x01(\r\x12\x0f\n\x07history\x18\x02 \x01(\r\x12\x15\n\rmessage_bytes\x18\x03 \x01(\r\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x11\n\tid_length\x18\x05 \x01(\r\x12\x0f\n\x07\x65xclude\x18\x06 \x01(\r\x12\r\n\x05queue\x18\x07 \x01(\r\x12\x0f\n\x07workers\x18\x08 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_candidates\x18\t \x01(\r\x12\x15\n\rdefault_top_k\x18\n \x01(\r\x1a\xa8\x01\n\x05Space\x12/\n\x08modality\x18\x01 \x01(\x0e\x32\x1d.sommelier.ranker.v1.Modality\x12\x10\n\x08space_id\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x0f\n\x07\x65ncoder\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\t\x12\x15\n\rpreprocessing\x18\x06 \x01(\t\x12\x15\n\ris_normalized\x18\x07 \x01(\x08*s\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eMODALITY_AUDIO\x10\x01\x12\x12\n\x0eMODALITY_GRAPH\x10\x02\x12\x12\n\x0eMODALITY_IMAGE\x10\x03\x12\x11\n\rMODALITY_TEXT\x10\x04*|\n\nItemStatus\x12\x1b\n\x17ITEM_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eITEM_STATUS_OK\x10\x01\x12\x1c\n\x18ITEM_STATUS_UNKNOWN_ITEM\x10\x02\x12\x1f\n\x1bITEM_STATUS_MISSING_VECTORS\x10\x03\x32\x94\x02\n\rRankerService\x12Q\n\x06Rerank\x12\".sommelier.ranker.v1.RerankRequest\x1a#.sommelier.ranker.v1.RerankResponse\x12Z\n\tRecommend\x12%.sommelier.ranker.v1.RecommendRequest\x1a&.sommelier.ranker.v1.RecommendResponse\x12T\n\x07GetInfo\x12#.sommelier.ranker.v1.GetInfoRequest\x1a$.sommelier.ranker.v1.GetInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16ranker/pb/ranker.proto\x12\x13sommelier.ranker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x7f\n\x0bInteraction\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x65havior\x18\x02 \x01(\t\x12-\n\ttimestamp\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06weight\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"A\n\x07History\x12\x36\n\x0cinteractions\x18\x01 \x03(\x0b\x32 .sommelier.ranker.v1.Interaction\"V\n\x04User\x12\x11\n\x07user_id\x18\x01 \x01(\tH\x00\x12/\n\x07history\x18\x02 \x01(\x0b\x32\x1c.sommelier.ranker.v1.HistoryH\x00\x42\n\n\x08identity\"\xa7\x01\n\rRerankRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x04user\x18\x02 \x01(\x0b\x32\x19.sommelier.ranker.v1.User\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x15\n\rgeneration_id\x18\x05 \x01(\t\x12\x10\n\x08\x62\x65havior\x18\x06 \x01(\t\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\"\xe0\x01\n\x10RecommendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\'\n\x04user\x18\x02 \x01(\x0b\x32\x19.sommelier.ranker.v1.User\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\x16\n\x0enum_candidates\x18\x04 \x01(\r\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x14\n\x0cinclude_seen\x18\x06 \x01(\x08\x12\x15\n\rgeneration_id\x18\x07 \x01(\t\x12\x10\n\x08\x62\x65havior\x18\x08 \x01(\t\x12\x0f\n\x07\x65xplain\x18\t \x01(\x08\"\x8f\x01\n\x0b\x45xplanation\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x01\x12\x44\n\rcontributions\x18\x02 \x03(\x0b\x32-.sommelier.ranker.v1.Explanation.Contribution\x1a,\n\x0c\x43ontribution\x12\r\n\x05\x62lock\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\xcb\x02\n\nRankedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\x12\r\n\x05score\x18\x03 \x01(\x01\x12\r\n\x05logit\x18\x04 \x01(\x01\x12/\n\x06status\x18\x05 \x01(\x0e\x32\x1f.sommelier.ranker.v1.ItemStatus\x12\x16\n\x0eretrieval_rank\x18\x06 \x01(\r\x12\x17\n\x0fretrieval_score\x18\x07 \x01(\x01\x12.\n\x07present\x18\x08 \x03(\x0e\x32\x1d.sommelier.ranker.v1.Modality\x12\r\n\x05title\x18\t \x01(\t\x12\x18\n\x0bprobability\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x35\n\x0b\x65xplanation\x18\x0b \x01(\x0b\x32 .sommelier.ranker.v1.ExplanationB\x0e\n\x0c_probability\"U\n\x07Timings\x12\x13\n\x0bretrieve_ms\x18\x01 \x01(\x02\x12\x11\n\trerank_ms\x18\x02 \x01(\x02\x12\x10\n\x08total_ms\x18\x03 \x01(\x02\x12\x10\n\x08queue_ms\x18\x04 \x01(\x02\"\xad\x01\n\x0eRerankResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rgeneration_id\x18\x02 \x01(\t\x12.\n\x05items\x18\x03 \x03(\x0b\x32\x1f.sommelier.ranker.v1.RankedItem\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.sommelier.ranker.v1.Timings\x12\x11\n\tjudged_by\x18\x05 \x01(\t\"\xb0\x01\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rgeneration_id\x18\x02 \x01(\t\x12.\n\x05items\x18\x03 \x03(\x0b\x32\x1f.sommelier.ranker.v1.RankedItem\x12-\n\x07timings\x18\x04 \x01(\x0b\x32\x1c.sommelier.ranker.v1.Timings\x12\x11\n\tjudged_by\x18\x05 \x01(\t\"\x10\n\x0eGetInfoRequest\"\x8d\x05\n\x0fGetInfoResponse\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tnum_items\x18\x03 \x01(\x04\x12:\n\x06spaces\x18\x04 \x03(\x0b\x32*.sommelier.ranker.v1.GetInfoResponse.Space\x12;\n\x06limits\x18\x05 \x01(\x0b\x32+.sommelier.ranker.v1.GetInfoResponse.Limits\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tbehaviors\x18\x07 \x03(\t\x12\x12\n\ncalibrator\x18\x08 \x01(\t\x1a\xca\x01\n\x06Limits\x12\x12\n\ncandidates\x18\x01 \x01(\r\x12\x0f\n\x07history\x18\x02 \x01(\r\x12\x15\n\rmessage_bytes\x18\x03 \x01(\r\x12\r\n\x05top_k\x18\x04 \x01(\r\x12\x11\n\tid_length\x18\x05 \x01(\r\x12\x0f\n\x07\x65xclude\x18\x06 \x01(\r\x12\r\n\x05queue\x18\x07 \x01(\r\x12\x0f\n\x07workers\x18\x08 \x01(\r\x12\x1a\n\x12\x64\x65\x66\x61ult_candidates\x18\t \x01(\r\x12\x15\n\rdefault_top_k\x18\n \x01(\r\x1a\xa8\x01\n\x05Space\x12/\n\x08modality\x18\x01 \x01(\x0e\x32\x1d.sommelier.ranker.v1.Modality\x12\x10\n\x08space_id\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x0f\n\x07\x65ncoder\x18\x04 \x01(\t\x12\x10\n\x08revision\x18\x05 \x01(\t\x12\x15\n\rpreprocessing\x18\x06 \x01(\t\x12\x15\n\ris_normalized\x18\x07 \x01(\x08*s\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x12\n\x0eMODALITY_AUDIO\x10\x01\x12\x12\n\x0eMODALITY_GRAPH\x10\x02\x12\x12\n\x0eMODALITY_IMAGE\x10\x03\x12\x11\n\rMODALITY_TEXT\x10\x04*|\n\nItemStatus\x12\x1b\n\x17ITEM_STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eITEM_STATUS_OK\x10\x01\x12\x1c\n\x18ITEM_STATUS_UNKNOWN_ITEM\x10\x02\x12\x1f\n\x1bITEM_STATUS_MISSING_VECTORS\x10\x03\x32\x94\x02\n\rRankerService\x12Q\n\x06Rerank\x12\".sommelier.ranker.v1.RerankRequest\x1a#.sommelier.ranker.v1.RerankResponse\x12Z\n\tRecommend\x12%.sommelier.ranker.v1.RecommendRequest\x1a&.sommelier.ranker.v1.RecommendResponse\x12T\n\x07GetInfo\x12#.sommelier.ranker.v1.GetInfoRequest\x1a$.sommelier.ranker.v1.GetInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ranker.pb.ranker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODALITY']._serialized_start=1973
-  _globals['_MODALITY']._serialized_end=2088
-  _globals['_ITEMSTATUS']._serialized_start=2090
-  _globals['_ITEMSTATUS']._serialized_end=2214
+  _globals['_MODALITY']._serialized_start=2357
+  _globals['_MODALITY']._serialized_end=2472
+  _globals['_ITEMSTATUS']._serialized_start=2474
+  _globals['_ITEMSTATUS']._serialized_end=2598
   _globals['_INTERACTION']._serialized_start=80
-  _globals['_INTERACTION']._serialized_end=175
-  _globals['_HISTORY']._serialized_start=177
-  _globals['_HISTORY']._serialized_end=242
-  _globals['_USER']._serialized_start=244
-  _globals['_USER']._serialized_end=330
-  _globals['_RERANKREQUEST']._serialized_start=333
-  _globals['_RERANKREQUEST']._serialized_end=465
-  _globals['_RECOMMENDREQUEST']._serialized_start=468
-  _globals['_RECOMMENDREQUEST']._serialized_end=657
-  _globals['_RANKEDITEM']._serialized_start=660
-  _globals['_RANKEDITEM']._serialized_end=894
-  _globals['_TIMINGS']._serialized_start=896
-  _globals['_TIMINGS']._serialized_end=981
-  _globals['_RERANKRESPONSE']._serialized_start=984
-  _globals['_RERANKRESPONSE']._serialized_end=1157
-  _globals['_RECOMMENDRESPONSE']._serialized_start=1160
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1336
-  _globals['_GETINFOREQUEST']._serialized_start=1338
-  _globals['_GETINFOREQUEST']._serialized_end=1354
-  _globals['_GETINFORESPONSE']._serialized_start=1357
-  _globals['_GETINFORESPONSE']._serialized_end=1971
-  _globals['_GETINFORESPONSE_LIMITS']._serialized_start=1598
-  _globals['_GETINFORESPONSE_LIMITS']._serialized_end=1800
-  _globals['_GETINFORESPONSE_SPACE']._serialized_start=1803
-  _globals['_GETINFORESPONSE_SPACE']._serialized_end=1971
-  _globals['_RANKERSERVICE']._serialized_start=2217
-  _globals['_RANKERSERVICE']._serialized_end=2493
+  _globals['_INTERACTION']._serialized_end=207
+  _globals['_HISTORY']._serialized_start=209
+  _globals['_HISTORY']._serialized_end=274
+  _globals['_USER']._serialized_start=276
+  _globals['_USER']._serialized_end=362
+  _globals['_RERANKREQUEST']._serialized_start=365
+  _globals['_RERANKREQUEST']._serialized_end=532
+  _globals['_RECOMMENDREQUEST']._serialized_start=535
+  _globals['_RECOMMENDREQUEST']._serialized_end=759
+  _globals['_EXPLANATION']._serialized_start=762
+  _globals['_EXPLANATION']._serialized_end=905
+  _globals['_EXPLANATION_CONTRIBUTION']._serialized_start=861
+  _globals['_EXPLANATION_CONTRIBUTION']._serialized_end=905
+  _globals['_RANKEDITEM']._serialized_start=908
+  _globals['_RANKEDITEM']._serialized_end=1239
+  _globals['_TIMINGS']._serialized_start=1241
+  _globals['_TIMINGS']._serialized_end=1326
+  _globals['_RERANKRESPONSE']._serialized_start=1329
+  _globals['_RERANKRESPONSE']._serialized_end=1502
+  _globals['_RECOMMENDRESPONSE']._serialized_start=1505
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1681
+  _globals['_GETINFOREQUEST']._serialized_start=1683
+  _globals['_GETINFOREQUEST']._serialized_end=1699
+  _globals['_GETINFORESPONSE']._serialized_start=1702
+  _globals['_GETINFORESPONSE']._serialized_end=2355
+  _globals['_GETINFORESPONSE_LIMITS']._serialized_start=1982
+  _globals['_GETINFORESPONSE_LIMITS']._serialized_end=2184
+  _globals['_GETINFORESPONSE_SPACE']._serialized_start=2187
+  _globals['_GETINFORESPONSE_SPACE']._serialized_end=2355
+  _globals['_RANKERSERVICE']._serialized_start=2601
+  _globals['_RANKERSERVICE']._serialized_end=2877
 # @@protoc_insertion_point(module_scope)

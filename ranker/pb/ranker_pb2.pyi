@@ -35,14 +35,16 @@ ITEM_STATUS_UNKNOWN_ITEM: ItemStatus
 ITEM_STATUS_MISSING_VECTORS: ItemStatus
 
 class Interaction(_message.Message):
-    __slots__ = ("item_id", "behavior", "timestamp")
+    __slots__ = ("item_id", "behavior", "timestamp", "weight")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     BEHAVIOR_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     behavior: str
     timestamp: _timestamp_pb2.Timestamp
-    def __init__(self, item_id: _Optional[str] = ..., behavior: _Optional[str] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    weight: float
+    def __init__(self, item_id: _Optional[str] = ..., behavior: _Optional[str] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class History(_message.Message):
     __slots__ = ("interactions",)
@@ -59,21 +61,25 @@ class User(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., history: _Optional[_Union[History, _Mapping]] = ...) -> None: ...
 
 class RerankRequest(_message.Message):
-    __slots__ = ("request_id", "user", "item_ids", "top_k", "generation_id")
+    __slots__ = ("request_id", "user", "item_ids", "top_k", "generation_id", "behavior", "explain")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    BEHAVIOR_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     user: User
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     top_k: int
     generation_id: str
-    def __init__(self, request_id: _Optional[str] = ..., user: _Optional[_Union[User, _Mapping]] = ..., item_ids: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ..., generation_id: _Optional[str] = ...) -> None: ...
+    behavior: str
+    explain: bool
+    def __init__(self, request_id: _Optional[str] = ..., user: _Optional[_Union[User, _Mapping]] = ..., item_ids: _Optional[_Iterable[str]] = ..., top_k: _Optional[int] = ..., generation_id: _Optional[str] = ..., behavior: _Optional[str] = ..., explain: _Optional[bool] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("request_id", "user", "top_k", "num_candidates", "exclude_item_ids", "include_seen", "generation_id")
+    __slots__ = ("request_id", "user", "top_k", "num_candidates", "exclude_item_ids", "include_seen", "generation_id", "behavior", "explain")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +87,8 @@ class RecommendRequest(_message.Message):
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_SEEN_FIELD_NUMBER: _ClassVar[int]
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    BEHAVIOR_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     user: User
     top_k: int
@@ -88,10 +96,27 @@ class RecommendRequest(_message.Message):
     exclude_item_ids: _containers.RepeatedScalarFieldContainer[str]
     include_seen: bool
     generation_id: str
-    def __init__(self, request_id: _Optional[str] = ..., user: _Optional[_Union[User, _Mapping]] = ..., top_k: _Optional[int] = ..., num_candidates: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., include_seen: _Optional[bool] = ..., generation_id: _Optional[str] = ...) -> None: ...
+    behavior: str
+    explain: bool
+    def __init__(self, request_id: _Optional[str] = ..., user: _Optional[_Union[User, _Mapping]] = ..., top_k: _Optional[int] = ..., num_candidates: _Optional[int] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., include_seen: _Optional[bool] = ..., generation_id: _Optional[str] = ..., behavior: _Optional[str] = ..., explain: _Optional[bool] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("base", "contributions")
+    class Contribution(_message.Message):
+        __slots__ = ("block", "value")
+        BLOCK_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        block: str
+        value: float
+        def __init__(self, block: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    base: float
+    contributions: _containers.RepeatedCompositeFieldContainer[Explanation.Contribution]
+    def __init__(self, base: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[Explanation.Contribution, _Mapping]]] = ...) -> None: ...
 
 class RankedItem(_message.Message):
-    __slots__ = ("item_id", "rank", "score", "logit", "status", "retrieval_rank", "retrieval_score", "present", "title")
+    __slots__ = ("item_id", "rank", "score", "logit", "status", "retrieval_rank", "retrieval_score", "present", "title", "probability", "explanation")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +126,8 @@ class RankedItem(_message.Message):
     RETRIEVAL_SCORE_FIELD_NUMBER: _ClassVar[int]
     PRESENT_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     rank: int
     score: float
@@ -110,7 +137,9 @@ class RankedItem(_message.Message):
     retrieval_score: float
     present: _containers.RepeatedScalarFieldContainer[Modality]
     title: str
-    def __init__(self, item_id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., logit: _Optional[float] = ..., status: _Optional[_Union[ItemStatus, str]] = ..., retrieval_rank: _Optional[int] = ..., retrieval_score: _Optional[float] = ..., present: _Optional[_Iterable[_Union[Modality, str]]] = ..., title: _Optional[str] = ...) -> None: ...
+    probability: float
+    explanation: Explanation
+    def __init__(self, item_id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ..., logit: _Optional[float] = ..., status: _Optional[_Union[ItemStatus, str]] = ..., retrieval_rank: _Optional[int] = ..., retrieval_score: _Optional[float] = ..., present: _Optional[_Iterable[_Union[Modality, str]]] = ..., title: _Optional[str] = ..., probability: _Optional[float] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("retrieve_ms", "rerank_ms", "total_ms", "queue_ms")
@@ -157,7 +186,7 @@ class GetInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetInfoResponse(_message.Message):
-    __slots__ = ("generation_id", "model", "num_items", "spaces", "limits", "as_of")
+    __slots__ = ("generation_id", "model", "num_items", "spaces", "limits", "as_of", "behaviors", "calibrator")
     class Limits(_message.Message):
         __slots__ = ("candidates", "history", "message_bytes", "top_k", "id_length", "exclude", "queue", "workers", "default_candidates", "default_top_k")
         CANDIDATES_FIELD_NUMBER: _ClassVar[int]
@@ -204,10 +233,14 @@ class GetInfoResponse(_message.Message):
     SPACES_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     AS_OF_FIELD_NUMBER: _ClassVar[int]
+    BEHAVIORS_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATOR_FIELD_NUMBER: _ClassVar[int]
     generation_id: str
     model: str
     num_items: int
     spaces: _containers.RepeatedCompositeFieldContainer[GetInfoResponse.Space]
     limits: GetInfoResponse.Limits
     as_of: _timestamp_pb2.Timestamp
-    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., num_items: _Optional[int] = ..., spaces: _Optional[_Iterable[_Union[GetInfoResponse.Space, _Mapping]]] = ..., limits: _Optional[_Union[GetInfoResponse.Limits, _Mapping]] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    behaviors: _containers.RepeatedScalarFieldContainer[str]
+    calibrator: str
+    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., num_items: _Optional[int] = ..., spaces: _Optional[_Iterable[_Union[GetInfoResponse.Space, _Mapping]]] = ..., limits: _Optional[_Union[GetInfoResponse.Limits, _Mapping]] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., behaviors: _Optional[_Iterable[str]] = ..., calibrator: _Optional[str] = ...) -> None: ...

@@ -11,7 +11,7 @@ from embedders.items import Modality
 from embedders.vectors import Embeddings, Space, normalize
 from ranker import llm as llms
 from ranker.batches import Batches, _lay_out
-from ranker.config import RankerConfig
+from ranker.config import RankerConfig, Written
 from ranker.evidence import features, without
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel, tensors
@@ -62,10 +62,10 @@ def config(**changes: object) -> RankerConfig:
     return replace(model_world.CONFIG, fusion=fusion, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("titles", [False, True])
-def test_the_trained_logits_are_the_served_scores(titles: bool, llm_folder: Path) -> None:
+@pytest.mark.parametrize("written", ["tokens", "both"])
+def test_the_trained_logits_are_the_served_scores(written: Written, llm_folder: Path) -> None:
     prompt = replace(
-        model_world.CONFIG.prompt, history_titles=titles, candidate_titles=titles, history_limit=4
+        model_world.CONFIG.prompt, history=written, candidates=written, history_limit=4
     )
     model = fresh(llm_folder, config(prompt=prompt))
     batches = batches_of(model)

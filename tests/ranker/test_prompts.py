@@ -92,16 +92,16 @@ def test_only_the_newest_items_are_written(limit: int, expected: str) -> None:
 
 
 def test_titles_stand_before_the_tokens_where_asked_for() -> None:
-    written = read(prompter(history_titles=True).prefix(HISTORY))
+    written = read(prompter(history="both").prefix(HISTORY))
     assert written == "history: <view> dark bread #0 #1 <rate 4.5> red wine #2 #3 <other> #4 #5"
-    asked = prompter(candidate_titles=True)
+    asked = prompter(candidates="both")
     assert read(asked.branch("wine", slot=3)) == "candidate: red wine #2 #3 e3 choose?"
     assert read(asked.branch("cheese", slot=0)) == "candidate: #4 #5 e0 choose?"
     assert read(asked.prefix(HISTORY[:1])) == "history: <view> #2 #3"
 
 
 def test_a_long_title_is_cut() -> None:
-    asked = prompter(candidate_titles=True, title_tokens=1)
+    asked = prompter(candidates="both", title_tokens=1)
     assert read(asked.branch("wine", slot=0)) == "candidate: red #2 #3 e0 choose?"
 
 

@@ -127,7 +127,7 @@ def changed_history(one: Example) -> Example:
 
 def test_whatever_training_reads_is_in_the_adapters_name(llm_folder: Path, tmp_path: Path) -> None:
     brief = model_world.with_steps(0, 0)
-    titled = replace(brief, prompt=replace(brief.prompt, candidate_titles=True))
+    titled = replace(brief, prompt=replace(brief.prompt, candidates="both"))
     other = {**model_world.TITLES, "item-07": "another title"}
     names = [
         trained(tmp_path, llm_folder, config=brief).name,
