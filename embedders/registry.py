@@ -33,7 +33,7 @@ TRAINED_GRAPHS = ("lightgcn", "spectral")
 BROUGHT = ("name", "revision", "dim", "center", "scale", "is_normalized", "until")
 OPTIONS: Mapping[Modality, Mapping[str, tuple[str, ...]]] = {
     Modality.AUDIO: {
-        "fbank": ("num_mels", "poolings", "limit_s"),
+        "fbank": ("num_mels", "poolings", "num_frames", "limit_s"),
         "auto": (*HUB, "limit_s"),
         "onnx": SOUNDS,
         "tflite": SOUNDS,
@@ -119,6 +119,8 @@ class EncoderConfig:
     """Bands of fbank."""
     poolings: tuple[Literal["max", "mean", "attention"], ...] | None = None
     """Parts of fbank's vector."""
+    num_frames: int | None = None
+    """Frames that fbank's vector is instead, for the ranker to pool."""
     limit_s: float | None = None
     """Of a longer sound the middle so many seconds count."""
     name: str | None = None

@@ -9,12 +9,15 @@ import soundfile
 import torch
 
 from embedders.audio_fbank import (
+    FRAME,
     NUM_FFT,
     NUM_MELS,
+    SHIFT,
     FbankEmbedder,
     attend,
     log_mel,
     mel_banks,
+    stretches,
 )
 from embedders.items import Item
 from tests.embedders import tiny
@@ -204,6 +207,45 @@ def test_an_unknown_or_repeated_pooling_is_refused(poolings: tuple[str, ...]) ->
         ValueError, match=r"poolings are some of \('max', 'mean', 'attention'\), each "
     ):
         FbankEmbedder(poolings=poolings)
+
+
+def test_frames_are_means_over_stretches_of_the_sound_in_order(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).standard_normal(FRAME + 199 * SHIFT).astype(np.float32)
+    noise[:RATE] *= 0.1
+    embedder = FbankEmbedder(num_mels=40, num_frames=4)
+    assert embedder.space.dim == 160
+    assert embedder.space.preprocessing.endswith("level removed; means of 4 stretches")
+    spectrum_TM = log_mel(noise, mel_banks(40, NUM_FFT))
+    floored_TM = np.maximum(spectrum_TM, spectrum_TM.max() - 6 * np.log(10))
+    expected = np.stack([part.mean(axis=0) for part in np.array_split(floored_TM, 4)])
+    item = written(tmp_path, "noise", noise)
+    found = embedder.load(item).reshape(4, 40)
+    np.testing.assert_allclose(found, expected - floored_TM.mean(), atol=1e-3)
+    whole = FbankEmbedder(num_mels=40, poolings=("mean",)).load(item)
+    np.testing.assert_allclose(found.mean(axis=0), whole, atol=0.05)
+
+
+@pytest.mark.parametrize(("num_frames", "num"), [(7, 3), (7, 7), (3, 7), (1, 4)])
+def test_every_stretch_is_filled_and_no_frame_is_lost(num_frames: int, num: int) -> None:
+    frames_TM = np.arange(num_frames, dtype=np.float32)[:, None]
+    found = stretches(frames_TM, num)[:, 0]
+    assert len(found) == num
+    assert (np.diff(found) >= 0).all()
+    assert set(found) == set(frames_TM[:, 0]) or num < num_frames
+    parts = np.array_split(frames_TM[:, 0], num)
+    if num_frames % num == 0:
+        np.testing.assert_array_equal(found, [part.mean() for part in parts])
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, 1001])
+def test_a_number_of_frames_that_is_none_is_refused(num_frames: int) -> None:
+    with pytest.raises(ValueError, match=f"num_frames is 2 to 1000, got {num_frames}"):
+        FbankEmbedder(num_frames=num_frames)
+
+
+def test_a_vector_is_poolings_or_frames() -> None:
+    with pytest.raises(ValueError, match="poolings or frames"):
+        FbankEmbedder(poolings=("max",), num_frames=10)
 
 
 @pytest.mark.parametrize("num_mels", [0, 7, 129])
