@@ -1,0 +1,74 @@
+"""Scores of items in, each user's HR@1 among 20 and NDCG@10 among all out.
+
+HR@1 is the mean over a user's lists, one for each choice; equal scores count at their expected
+value. NDCG@10 ranks the whole catalog but for the history, for a drawn part of the users; ties fall
+by id.
+
+Shape legend: U users, L lists, K items of a list, the chosen one first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from _tmf_models import Score
+from _tmf_sets import Asked
+from numpy.typing import NDArray
+
+from evaluation.metrics import ndcg
+from evaluation.sampled import at_k
+
+DEPTH = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One system's values."""
+
+    hr_U: NDArray[np.float64]
+    """HR@1, of every user."""
+    ndcg_U: NDArray[np.float64]
+    """NDCG@10, of those for whom the whole catalog was ranked."""
+
+
+def measure(
+    asked: Sequence[Asked],
+    lists: Sequence[Sequence[tuple[str, ...]]],
+    score: Score,
+    *,
+    item_ids: Sequence[str],
+    whole: frozenset[str],
+) -> Measured:
+    """Ask a system for all of these users.
+
+    Args:
+        asked: Users with what they chose.
+        lists: For each of them, lists of one choice and what was drawn beside it.
+        score: The system.
+        item_ids: The catalog.
+        whole: The users for whom it is ranked whole.
+    """
+    hits, gains = [], []
+    for one, own in zip(asked, lists, strict=True):
+        needed = {item_id for row in own for item_id in row}
+        if one.user_id in whole:
+            seen = {event.item_id for event in one.history}
+            rest = [item_id for item_id in item_ids if item_id not in seen]
+            scores = score(one, sorted({*rest, *needed}))
+            gains.append(ndcg(_best(scores, rest), frozenset(one.chosen), DEPTH))
+        else:
+            scores = score(one, sorted(needed))
+        scores_LK = np.array([[scores[item_id] for item_id in row] for row in own])
+        hits.append(at_k(scores_LK, 1)["hr@1"].mean())
+    return Measured(hr_U=np.array(hits), ndcg_U=np.array(gains))
+
+
+def drawn(asked: Sequence[Asked], num: int) -> frozenset[str]:
+    """So many of these users, or all."""
+    user_ids = sorted(one.user_id for one in asked)
+    kept = np.random.default_rng(0).permutation(len(user_ids))[:num]
+    return frozenset(user_ids[place] for place in kept)
+
+
+def _best(scores: Mapping[str, float], item_ids: Sequence[str]) -> list[str]:
+    return sorted(item_ids, key=lambda item_id: (-scores[item_id], item_id))[:DEPTH]
