@@ -16,6 +16,7 @@ from feature_repo.base import StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from ranker import model as models
+from ranker.explaining import Explainer
 from ranker.generation import Generation, GenerationError, Generations
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel
@@ -77,9 +78,11 @@ class LoadedGeneration:
         """The known ones among these items, in the retriever's order."""
         return self.retriever.score(self._asked(query), item_ids)
 
-    def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Ranking:
-        """The final order."""
-        return self.reranker.rerank(self._asked(query), candidates)
+    def rerank(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+    ) -> Ranking:
+        """The final order; the first `num_explained` items say how their scores come about."""
+        return self.reranker.rerank(self._asked(query), candidates, num_explained=num_explained)
 
     def without(self, name: str) -> "LoadedGeneration":
         """The same route with one block left out of retrieval, and a modality's out of fusion.
@@ -95,10 +98,7 @@ class LoadedGeneration:
         is_present_NM[:, self.items.names.index(name)] = False
         items = replace(self.items, is_present_NM=is_present_NM)
         tokens = fuse_with(self.model, items, space=self.generation.fused_space)
-        reranker = _reranker(
-            self.model, items, tokens.vectors_ND, self.titles, self.generation.generation_id
-        )
-        return replace(left_out, items=items, reranker=reranker)
+        return replace(left_out, items=items)._reranked_with(tokens.vectors_ND)
 
     def with_adapter(self, adapter: Path) -> "LoadedGeneration":
         """The same route, reranked by another adapter of the same LLM and spaces.
@@ -108,10 +108,18 @@ class LoadedGeneration:
         """
         model = models.load(adapter, llm=self.generation.llm)
         tokens = fuse_with(model, self.items, space=fused_space(adapter))
+        return replace(self, model=model)._reranked_with(tokens.vectors_ND)
+
+    def _reranked_with(self, tokens_ND: NDArray[np.float32]) -> "LoadedGeneration":
         reranker = _reranker(
-            model, self.items, tokens.vectors_ND, self.titles, self.generation.generation_id
+            self.model,
+            self.items,
+            tokens_ND,
+            self.retriever,
+            titles=self.titles,
+            generation_id=self.generation.generation_id,
         )
-        return replace(self, model=model, reranker=reranker)
+        return replace(self, reranker=reranker)
 
     def _asked(self, query: Query) -> Query:
         """The query with its history, looked up where it brings none."""
@@ -166,14 +174,20 @@ def load(
     tokens_ND = _tokens(store, reader, generation, item_ids)
     if reader is not None:
         reader.clear()  # from here on the generation itself holds them
+    retriever = retrieval.retriever()
     return LoadedGeneration(
         generation=generation,
         model=model,
         retrieval=retrieval,
         items=retrieval.item_vectors,
-        retriever=retrieval.retriever(),
+        retriever=retriever,
         reranker=_reranker(
-            model, retrieval.item_vectors, tokens_ND, titles, generation.generation_id
+            model,
+            retrieval.item_vectors,
+            tokens_ND,
+            retriever,
+            titles=titles,
+            generation_id=generation.generation_id,
         ),
         titles=titles,
         reader=reader,
@@ -184,6 +198,8 @@ def _reranker(
     model: RankerModel,
     items: ItemVectors,
     tokens_ND: NDArray[np.float32],
+    retriever: Retriever,
+    *,
     titles: Mapping[str, str],
     generation_id: str,
 ) -> LlmReranker:
@@ -201,6 +217,7 @@ def _reranker(
         present=present,
         titles=titles,
         generation_id=generation_id,
+        explainer=Explainer(model, items, weights=retriever.weights_of),
     )
 
 

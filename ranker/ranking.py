@@ -22,9 +22,10 @@ class Explanation:
     """How a score comes about: `base` and all contributions add up to it."""
 
     base: float
-    """The score that the item would have if nothing of it were known."""
+    """The score that the item would have if it had no vector in any block."""
     contributions: Mapping[str, float]
-    """Each block's Shapley value, by its name (a modality's, or "sequence")."""
+    """Each block's Shapley value, by its name (a modality's, or "sequence"); 0 of a block that
+    the item is not in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +60,9 @@ class Ranking:
     generation_id: str
     judged_by: str
     """The reranker's name, e.g. `llm` or `retrieval_order`."""
+    logit_weight: float = 1.0
+    """What the LLM's logit counts in every score, as calibrated."""
+
+    def prior(self, item: RankedItem) -> float:
+        """An item's score without the LLM's part: the retriever's findings, calibrated."""
+        return item.score - self.logit_weight * item.logit

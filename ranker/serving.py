@@ -25,6 +25,10 @@ class ServingInfo:
     num_items: int
     spaces: tuple[Space, ...]
     as_of: datetime
+    behaviors: tuple[str, ...] = ()
+    """What a query may ask about; empty where any choice is foreseen alike."""
+    calibrator: str = ""
+    """The calibrator's id; empty where scores are not calibrated."""
 
 
 class Serving(Protocol):
@@ -52,5 +56,7 @@ class Serving(Protocol):
         None is left out for having been seen: whoever brings the items has decided that.
         """
 
-    def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Ranking:
-        """The final order of these candidates."""
+    def rerank(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+    ) -> Ranking:
+        """The final order of these candidates; the first `num_explained` with explanations."""

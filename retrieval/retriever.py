@@ -92,6 +92,10 @@ class Retriever:
             return dict.fromkeys(self.encoder.weights, 0.0)
         return self.encoder.weights
 
+    def weights_of(self, query: Query) -> Mapping[str, float]:
+        """`weights` with those that the query brings."""
+        return self.weights if self._fusion is not None else self._weights_of(query)
+
     def retrieve(self, query: Query, *, limit: int) -> list[Candidate]:
         """At most `limit` candidates, best first, ties by item id.
 

@@ -1,0 +1,134 @@
+"""Ranked candidates in, what each block of vectors adds to their scores out.
+
+The players are the blocks that an item is in: its modalities, and "sequence" where a network over
+histories compared it with the query. A coalition is the item as it would be known if it had no
+other vectors: its tokens are fused with these modalities alone, the evidence of the other blocks
+is gone, and their part is taken off the retriever's score. Every coalition is one more branch
+behind the same prefix, so an item costs as much as 2^blocks - 1 further candidates. The history
+stays as it is, and so does a title where the prompt writes titles.
+
+What all blocks are worth together is the score itself, so that base and contributions add up to
+it; what each adds is its Shapley value (`ranker.shapley`).
+
+Shape legend: K candidates, R coalitions of them all, M modalities, F features, T tokens of an
+item, H the LLM's width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from embedders import torchaudio_cpu
+
+torchaudio_cpu.load()
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from ranker.evidence import features, without  # noqa: E402
+from ranker.model import RankerModel, tensors  # noqa: E402
+from ranker.ranking import Explanation  # noqa: E402
+from ranker.shapley import coalitions, shares  # noqa: E402
+from retrieval.candidates import Candidate, Query  # noqa: E402
+from retrieval.concatenated import ItemVectors  # noqa: E402
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coalitions:
+    """All coalitions of some candidates but the whole ones, ready to be scored."""
+
+    item_ids_R: Sequence[str]
+    """Whose each is: the candidates' in order, of each one by the coalitions' numbers."""
+    features_RF: NDArray[np.float32]
+    tokens_RTH: Tensor
+
+
+Score = Callable[[Coalitions], Sequence[float]]
+Weights = Callable[[Query], Mapping[str, float]]
+
+
+class Explainer:
+    """Explains scores of one model on one set of items."""
+
+    def __init__(self, model: RankerModel, items: ItemVectors, *, weights: Weights) -> None:
+        """Join a model with the vectors of its items.
+
+        Args:
+            model: That ranks.
+            items: Of the spaces that it was trained on.
+            weights: What the cosine in each block counts in the retrieval scores of a query.
+        """
+        self._model = model
+        self._items = items
+        self._weights = weights
+
+    def explain(
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        scores: Sequence[float],
+        *,
+        score: Score,
+    ) -> list[Explanation]:
+        """How each candidate's score comes about.
+
+        Args:
+            query: That the candidates were found for.
+            candidates: Known items.
+            scores: Of them, as they were ranked by.
+            score: Scores coalitions as the candidates were scored.
+
+        Raises:
+            ValueError: an item is in more blocks than can be explained exactly.
+        """
+        if not candidates:
+            return []
+        players = [self._players(one) for one in candidates]
+        worths_R = np.zeros(0)
+        if any(players):
+            games = self._coalitions(candidates, players, self._weights(query))
+            worths_R = np.asarray(score(games), dtype=np.float64)
+        explained = []
+        for place, names in enumerate(players):
+            own = 2 ** len(names) - 1
+            worths_C, worths_R = np.append(worths_R[:own], scores[place]), worths_R[own:]
+            found = shares(worths_C[None])[0].tolist()
+            contributions = dict.fromkeys(self._model.blocks, 0.0)
+            contributions |= dict(zip(names, found, strict=True))
+            base = float(worths_C[0])
+            explained.append(Explanation(base=base, contributions=contributions))
+        return explained
+
+    def _players(self, candidate: Candidate) -> list[str]:
+        """The blocks that this item is in; those that it lacks can add nothing."""
+        row = self._items.row_of[candidate.item_id]
+        fused = {str(one) for one in self._items.modalities if self._items.is_present(one)[row]}
+        return [one for one in self._model.blocks if one in fused or one in candidate.evidence]
+
+    def _coalitions(
+        self,
+        candidates: Sequence[Candidate],
+        players: Sequence[Sequence[str]],
+        weights: Mapping[str, float],
+    ) -> Coalitions:
+        blocks = self._model.blocks
+        found_KF = features(candidates, blocks)
+        item_ids_R, features_RF, has_RM = [], [], []
+        for place, (candidate, names) in enumerate(zip(candidates, players, strict=True)):
+            for is_in_P in coalitions(len(names))[:-1].tolist():
+                members = {name for name, is_in in zip(names, is_in_P, strict=True) if is_in}
+                absent = [name for name in blocks if name not in members]
+                features_RF.append(without(found_KF[place : place + 1], blocks, absent, weights))
+                has_RM.append([str(one) in members for one in self._items.modalities])
+                item_ids_R.append(candidate.item_id)
+        return Coalitions(
+            item_ids_R=item_ids_R,
+            features_RF=np.concatenate(features_RF),
+            tokens_RTH=self._tokens(item_ids_R, has_RM),
+        )
+
+    def _tokens(self, item_ids_R: Sequence[str], has_RM: Sequence[Sequence[bool]]) -> Tensor:
+        rows_R = np.array([self._items.row_of[one] for one in item_ids_R])
+        vectors, is_present_RM = tensors(self._items, rows_R)
+        return self._model.fuse(vectors, is_present_RM & torch.tensor(has_RM))
