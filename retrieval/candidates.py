@@ -30,6 +30,9 @@ class Query:
     behavior: str | None = None
     """The behavior that is asked about, for a ranker that tells them apart; None means any choice.
     Retrieval takes no notice of it."""
+    text: str | None = None
+    """Who asks or what for, in words, for a ranker that reads them before the history. Retrieval
+    takes no notice of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
