@@ -9,6 +9,14 @@ Written = Literal["tokens", "titles", "both"]
 Lora = Literal["shared", "text", "modal", "separate", "joint"]
 Loss = Literal["listwise", "pointwise"]
 FramePooling = Literal["max", "mean", "attention"]
+LORA_NAMES: Mapping[Lora, tuple[str, ...]] = {
+    "shared": ("shared",),
+    "text": ("text",),
+    "modal": ("modal",),
+    "separate": ("text", "modal"),
+    "joint": ("text", "modal"),
+}
+"""What each variant's LoRA modules are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +88,15 @@ class LlmConfig:
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"dtype is float32, bfloat16 or float16, got {self.dtype!r}")
+        if self.lora not in LORA_NAMES:
+            raise ValueError(f"lora is one of {', '.join(LORA_NAMES)}, got {self.lora!r}")
+        if self.lora_rank < 1:
+            raise ValueError(f"lora_rank must be at least 1, got {self.lora_rank}")
+
+    @property
+    def lora_names(self) -> tuple[str, ...]:
+        """The LoRA modules that there are, in the order in which they are made and trained."""
+        return LORA_NAMES[self.lora]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +114,12 @@ class PromptConfig:
     asks_behavior: bool = False
     """Ask for a behavior: whether the user will view, or purchase (TMF). Training then tells each
     behavior's choices apart, and a query may name the one that it is about."""
+
+    def __post_init__(self) -> None:
+        if self.history_limit < 0:
+            raise ValueError(f"history_limit must be at least 0, got {self.history_limit}")
+        if self.title_tokens < 1:
+            raise ValueError(f"title_tokens must be at least 1, got {self.title_tokens}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,9 +64,17 @@ class Evidence(nn.Module):
     deviation_F: Tensor
     slopes_F: Tensor
 
-    def __init__(self, num_blocks: int, *, hidden_size: int) -> None:
-        """A prior that is the standardized score itself, until it is fitted."""
+    def __init__(self, num_blocks: int, *, hidden_size: int, is_read: bool = True) -> None:
+        """A prior that is the standardized score itself, until it is fitted.
+
+        Args:
+            num_blocks: Which may have found something.
+            hidden_size: The LLM's width.
+            is_read: Without it every prior is 0, whatever was found, and no token says anything:
+                the LLM is alone with the items.
+        """
         super().__init__()
+        self.is_read = is_read
         num_features = 3 * num_blocks + 1
         self.register_buffer("mean_F", torch.zeros(num_features))
         self.register_buffer("deviation_F", torch.ones(num_features))
@@ -86,16 +94,18 @@ class Evidence(nn.Module):
             lists: Each example's candidates, [N, F].
             chosen: Which of them were chosen, [N].
         """
+        if not self.is_read:
+            return
+        # Where the model lies: on the CPU the optimum is the same bits on every machine.
         everything = torch.from_numpy(np.concatenate(lists))
-        self.mean_F.copy_(everything.mean(dim=0))
-        deviation_F = everything.std(dim=0)
-        self.deviation_F.copy_(torch.where(deviation_F > TINY, deviation_F, 1.0))
-        inputs = self._standardize(everything)
+        mean_F, deviation_F = everything.mean(dim=0), everything.std(dim=0)
+        deviation_F = torch.where(deviation_F > TINY, deviation_F, 1.0)
+        inputs = _standardize(everything, mean_F, deviation_F)
         owners = torch.repeat_interleave(
             torch.arange(len(lists)), torch.tensor([len(one) for one in lists])
         )
         is_chosen = torch.from_numpy(np.concatenate(chosen))
-        slopes_F = self.slopes_F.clone().requires_grad_()
+        slopes_F = self.slopes_F.detach().cpu().clone().requires_grad_()
         optimizer = torch.optim.LBFGS([slopes_F], max_iter=50, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
@@ -113,12 +123,19 @@ class Evidence(nn.Module):
             return value
 
         optimizer.step(loss)
+        self.mean_F.copy_(mean_F)
+        self.deviation_F.copy_(deviation_F)
         self.slopes_F.copy_(slopes_F.detach())
 
     def forward(self, features_NF: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [N, H] and priors [N]."""
-        inputs_NF = self._standardize(features_NF)
+        """Tokens [N, H] and priors [N], on this module's device."""
+        features_NF = features_NF.to(self.mean_F.device)
+        if not self.is_read:
+            tokens_NH = features_NF.new_zeros(len(features_NF), self.encode[-1].out_features)
+            return tokens_NH, features_NF.new_zeros(len(features_NF))
+        inputs_NF = _standardize(features_NF, self.mean_F, self.deviation_F)
         return self.encode(inputs_NF), inputs_NF @ self.slopes_F
 
-    def _standardize(self, features_NF: Tensor) -> Tensor:
-        return ((features_NF - self.mean_F) / self.deviation_F).clamp(-LIMIT, LIMIT)
+
+def _standardize(features_NF: Tensor, mean_F: Tensor, deviation_F: Tensor) -> Tensor:
+    return ((features_NF - mean_F) / deviation_F).clamp(-LIMIT, LIMIT)

@@ -17,13 +17,14 @@ Shape legend: N items, M modalities, D a modality's dimensions, W width, K token
 width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from embedders.items import Modality
 from ranker.config import FusionConfig
+from ranker.frames import FrameAdapter
 
 ADAPTER_GAIN = 4.0  # brings components of a unit vector to the order of one
 
@@ -34,13 +35,18 @@ class Fusion(nn.Module):
     def __init__(
         self, dims: Mapping[Modality, int], *, hidden_size: int, config: FusionConfig
     ) -> None:
-        """A fresh fusion for these modalities, taken by name."""
+        """A fresh fusion for these modalities, taken by name.
+
+        Raises:
+            ValueError: frames of a modality that is not among them, or whose dimension they do not
+                divide.
+        """
         super().__init__()
         self.modalities = tuple(sorted(dims))
         self.config = config
         self.hidden_size = hidden_size
         width, count = config.width, len(self.modalities)
-        self.adapters = nn.ModuleList(nn.Linear(dims[m], width) for m in self.modalities)
+        self.adapters = nn.ModuleList(_adapters({m: dims[m] for m in self.modalities}, config))
         self.feed_forwards = nn.ModuleList(
             nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
             for _ in self.modalities
@@ -81,7 +87,7 @@ class Fusion(nn.Module):
             adapted_NW = adapted_NW + self.feed_forwards[place](adapted_NW)
             states.append(torch.where(is_there_N1, adapted_NW, self.absent_MW[place]))
         states_NMW = torch.stack(states, dim=1) + self.types_MW
-        if self.config.has_cross_attention:
+        if self._crosses:
             states_NMW = self._cross(states_NMW)
         if self.config.has_self_attention:
             states_NMW = self.self_attention(states_NMW)
@@ -91,10 +97,19 @@ class Fusion(nn.Module):
         normed_NKH: Tensor = self.norm(tokens_NKH)
         return normed_NKH
 
+    @property
+    def unused(self) -> tuple[nn.Module, ...]:
+        """The parts that the configuration leaves out: no gradient ever reaches them."""
+        attentions = () if self.config.has_self_attention else (self.self_attention,)
+        return attentions if self._crosses else (*attentions, self.text_asks, self.text_answers)
+
+    @property
+    def _crosses(self) -> bool:
+        has_partners = Modality.TEXT in self.modalities and len(self.modalities) > 1
+        return self.config.has_cross_attention and has_partners
+
     def _cross(self, states_NMW: Tensor) -> Tensor:
         """CMA: text asks the other modalities, and each of them asks text; residual."""
-        if Modality.TEXT not in self.modalities or len(self.modalities) == 1:
-            return states_NMW
         text = self.modalities.index(Modality.TEXT)
         others = [place for place in range(len(self.modalities)) if place != text]
         text_N1W, others_NOW = states_NMW[:, text : text + 1], states_NMW[:, others]
@@ -108,7 +123,8 @@ class Fusion(nn.Module):
     def _start_near_identity(self) -> None:
         width, hidden = self.config.width, self.hidden_size
         for adapter in self.adapters:
-            nn.init.orthogonal_(adapter.get_parameter("weight"), gain=ADAPTER_GAIN)
+            if isinstance(adapter, nn.Linear):  # that of frames sees to its own start
+                nn.init.orthogonal_(adapter.weight, gain=ADAPTER_GAIN)
         small = [feed_forward.get_submodule("2") for feed_forward in self.feed_forwards]
         small += [self.text_asks.out_proj, self.text_answers.out_proj]
         small += [self.self_attention.linear2, self.self_attention.self_attn.out_proj]
@@ -118,9 +134,25 @@ class Fusion(nn.Module):
         count, num_tokens = len(self.modalities), self.config.num_tokens
         for token in range(num_tokens):
             held = [place for place in range(count) if place % num_tokens == token % count]
-            rows = hidden // len(held)
-            for part, place in enumerate(held):
-                block = nn.init.orthogonal_(torch.empty(rows, width))
-                start = token * hidden + part * rows
+            edges = [token * hidden + part * hidden // len(held) for part in range(len(held) + 1)]
+            for place, start, end in zip(held, edges[:-1], edges[1:], strict=True):
+                block = nn.init.orthogonal_(torch.empty(end - start, width))
                 columns = slice(place * width, (place + 1) * width)
-                self.project.weight[start : start + rows, columns] += block
+                self.project.weight[start:end, columns] += block
+
+
+def _adapters(dims: Mapping[Modality, int], config: FusionConfig) -> Iterator[nn.Module]:
+    """For each modality, what brings its vectors to the width."""
+    if unknown := sorted(set(config.frames) - set(dims)):
+        raise ValueError(
+            f"fusion.frames names {', '.join(unknown)}, but there are {', '.join(dims)}: leave it "
+            f"out, or embed it"
+        )
+    for modality, dim in dims.items():
+        if modality not in config.frames:
+            yield nn.Linear(dim, config.width)
+            continue
+        try:
+            yield FrameAdapter(dim, config.frames[modality], config.width, config.frame_pooling)
+        except ValueError as error:
+            raise ValueError(f"fusion.frames.{modality}: {error}") from error

@@ -6,9 +6,7 @@ is saved: exactly that, with the spaces whose vectors it was trained on.
 Shape legend: N items, K tokens of an item, H the LLM's width, T tokens, E evidence tokens.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,52 +17,42 @@ torchaudio_cpu.load()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
-from peft import (  # noqa: E402
-    LoraConfig,
-    PeftModel,
-    get_peft_model,
-    get_peft_model_state_dict,
-)
-from pydantic import TypeAdapter  # noqa: E402
+from peft import PeftModel  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
 
-from embedders.checkpoint import quiet  # noqa: E402
 from embedders.items import Modality  # noqa: E402
 from embedders.vectors import Space  # noqa: E402
 from ranker import llm as llms  # noqa: E402
-from ranker.config import RankerConfig  # noqa: E402
+from ranker import lora as loras  # noqa: E402
+from ranker.adapter_facts import AdapterError, AdapterFacts, read_facts  # noqa: E402
+from ranker.calibration import CALIBRATOR, Calibrator  # noqa: E402
+from ranker.config import PromptConfig, RankerConfig  # noqa: E402
 from ranker.evidence import Evidence  # noqa: E402
 from ranker.fusion import Fusion  # noqa: E402
 from ranker.llm import Llm  # noqa: E402
-from ranker.prompts import BEHAVIOR, EVIDENCE, ITEM, STRIDE, WORD, Codes, Prompter  # noqa: E402
+from ranker.prompts import (  # noqa: E402
+    BEHAVIOR,
+    EVIDENCE,
+    ITEM,
+    OTHER,
+    STRIDE,
+    WORD,
+    Codes,
+    Prompter,
+)
 from retrieval.concatenated import ItemVectors, block_name  # noqa: E402
 
-WEIGHTS, FACTS, LORA = "ranker.safetensors", "adapter.json", "lora"
-
-
-class AdapterError(ValueError):
-    """An adapter folder that cannot be used; the message says what to run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterFacts:
-    """What an adapter was trained on and with: the part of it that is not weights."""
-
-    spaces: tuple[Space, ...]
-    """Of the blocks that retrieval searches, by name; those of modalities are fused."""
-    behaviors: tuple[str, ...]
-    llm: str
-    llm_revision: str
-    config: RankerConfig
-    training: Mapping[str, Any]
-    """Steps, losses, numbers of examples, versions: for people."""
+WEIGHTS, LORA = "ranker.safetensors", "lora"
+PARTS = ("fusion", "evidence", "behaviors")
+"""What is trained beside LoRA; the soft tokens' common scale belongs to fusion."""
+BLOCK = 8192  # words looked at in one go
 
 
 class RankerModel(nn.Module):
-    """The trainable ranker around a frozen LLM."""
+    """The trainable ranker around a frozen LLM, on the LLM's device; ours is always in float32."""
 
     def __init__(
         self,
@@ -74,46 +62,83 @@ class RankerModel(nn.Module):
         behaviors: Sequence[str],
         config: RankerConfig,
     ) -> None:
-        """A fresh ranker; wrap the LLM with `adapt` or `merge` before scoring."""
+        """A fresh ranker, on the LLM's device; `adapt` it to train it."""
         super().__init__()
         self.llm = llm
         self.spaces = tuple(spaces)
         self.behaviors = tuple(behaviors)
         self.config = config
         hidden = llm.hidden_size
-        words_VH = llm.model.get_input_embeddings().get_parameter("weight").detach().float()
         self.fusion = Fusion(
             {Modality(space.modality): space.dim for space in self.spaces if space.modality},
             hidden_size=hidden,
             config=config.fusion,
-        )
-        self.evidence = Evidence(len(self.spaces), hidden_size=hidden)
-        self.behavior_tokens = nn.Embedding(len(self.behaviors), hidden)
+        ).to(self.device)
+        self.evidence = Evidence(
+            len(self.spaces), hidden_size=hidden, is_read=config.has_evidence
+        ).to(self.device)
+        self.behavior_tokens = nn.Embedding(len(self.behaviors), hidden).to(self.device)
         # Soft tokens enter at the size of the words, each behavior as the mean of its own words.
-        self.scale = nn.Parameter(torch.sqrt(words_VH.square().mean()))
+        self.scale = nn.Parameter(_size_of_words(llm))
         with torch.no_grad():
             for row, name in enumerate(self.behaviors):
-                self.behavior_tokens.weight[row] = words_VH[list(llm.tokenize(name))].mean(dim=0)
+                tokens = llm.tokenize(name) or llm.tokenize(OTHER)
+                words_TH = self._words(torch.tensor(list(tokens), device=self.device))
+                self.behavior_tokens.weight[row] = words_TH.mean(dim=0)
         self.decoder: PreTrainedModel | PeftModel = llm.model
+        self.calibrator: Calibrator | None = None
+        """How far the LLM's logit is trusted; None where nothing was held out to learn it from."""
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """What is fused, by name."""
         return self.fusion.modalities
 
+    @property
+    def device(self) -> torch.device:
+        """Where the LLM reads its input, and all of ours lies."""
+        return self.llm.model.get_input_embeddings().get_parameter("weight").device
+
     def adapt(self) -> None:
-        """Wrap every linear layer of the LLM with a fresh LoRA, to be trained."""
-        lora = self.config.llm
-        self.decoder = get_peft_model(
-            self.llm.model,
-            LoraConfig(
-                r=lora.lora_rank,
-                lora_alpha=lora.lora_alpha,
-                lora_dropout=lora.lora_dropout,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
-        )
+        """Wrap every linear layer of the LLM with fresh LoRA modules, to be trained."""
+        self.decoder = loras.wrap(self.llm.model, self.config.llm)
+
+    @property
+    def lora_names(self) -> tuple[str, ...]:
+        """The LoRA modules that are to be told apart; none where they are merged."""
+        return loras.names(self.decoder) if isinstance(self.decoder, PeftModel) else ()
+
+    def train_only(self, parts: Collection[str], *, lora: Collection[str]) -> None:
+        """Train these parts and these LoRA modules, and nothing else.
+
+        Which modules are active does not change: one that is frozen still counts.
+
+        Args:
+            parts: Some of `PARTS`. What the configuration never reads is not trained either.
+            lora: Some of `lora_names`.
+
+        Raises:
+            ValueError: no such part or module.
+            TypeError: the model is not adapted.
+        """
+        if unknown := sorted(set(parts) - set(PARTS)):
+            raise ValueError(f"no part {unknown}; there are {', '.join(PARTS)}")
+        loras.train(self._adapted(), lora)
+        self.fusion.requires_grad_("fusion" in parts)
+        for unused in self.fusion.unused:
+            unused.requires_grad_(False)
+        self.scale.requires_grad_("fusion" in parts)
+        self.evidence.requires_grad_("evidence" in parts and self.config.has_evidence)
+        self.behavior_tokens.requires_grad_("behaviors" in parts)
+
+    def activate(self, lora: Collection[str]) -> None:
+        """Sum these LoRA modules in every layer, and no others; none is the LLM as it was given.
+
+        Raises:
+            ValueError: no such module.
+            TypeError: the model is not adapted.
+        """
+        loras.activate(self._adapted(), lora)
 
     @property
     def causal_lm(self) -> PreTrainedModel:
@@ -128,53 +153,94 @@ class RankerModel(nn.Module):
         return tuple(block_name(space) for space in self.spaces)
 
     def prompter(
-        self, items: ItemVectors | Mapping[str, int], titles: Mapping[str, str]
+        self,
+        items: ItemVectors | Mapping[str, int],
+        titles: Mapping[str, str],
+        *,
+        prompt: PromptConfig | None = None,
     ) -> Prompter:
-        """Whoever writes prompts for this model."""
+        """Whoever writes prompts for this model.
+
+        Args:
+            items: Each item's row among the fused tokens.
+            titles: Of the items, for prompts that write them.
+            prompt: How they are written, where not as this model is served: a level of training
+                may see titles alone.
+        """
         return Prompter(
             tokenize=self.llm.tokenize,
             row_of=items.row_of if isinstance(items, ItemVectors) else items,
             titles=titles,
             behaviors=self.behaviors,
             num_tokens=self.config.fusion.num_tokens,
-            config=self.config.prompt,
+            config=prompt or self.config.prompt,
         )
 
     def fuse(self, vectors: Sequence[Tensor], is_present_NM: Tensor) -> Tensor:
-        """[N, K, H]: items' soft tokens, at the size of the LLM's word embeddings."""
-        tokens: Tensor = self.fusion(vectors, is_present_NM) * self.scale
-        return tokens
+        """[N, K, H]: items' soft tokens, at the size of the LLM's word embeddings.
+
+        Args:
+            vectors: For each modality, by name, [N, D], on any device.
+            is_present_NM: Which are there; any of them may be absent, even all.
+        """
+        vectors = [one.to(self.device) for one in vectors]
+        tokens_NKH: Tensor = self.fusion(vectors, is_present_NM.to(self.device)) * self.scale
+        return tokens_NKH
 
     def embed(self, codes: Codes, items_RH: Tensor, evidence_EH: Tensor) -> Tensor:
         """Prompt codes of any shape -> their embeddings, one more dimension [..., H].
 
         Args:
             codes: As `ranker.prompts` writes them.
-            items_RH: The fused tokens that item codes count in.
+            items_RH: The fused tokens that item codes count in, on any device: only those that are
+                asked for travel to the LLM's.
             evidence_EH: What evidence codes count in.
+
+        Returns:
+            On the LLM's device, in the dtype of its word embeddings.
+
+        Raises:
+            ValueError: evidence in a prompt of a model that reads none.
         """
-        kinds, places = torch.from_numpy(codes // STRIDE), torch.from_numpy(codes % STRIDE)
-        embedded = torch.zeros(*codes.shape, self.llm.hidden_size)
-        words = self.llm.model.get_input_embeddings()
-        for kind, rows in (
-            (WORD, lambda index: words(index).float()),
-            (BEHAVIOR, self.behavior_tokens),
-            (ITEM, lambda index: items_RH[index]),
-            (EVIDENCE, lambda index: evidence_EH[index] * self.scale),
-        ):
-            is_kind = kinds == kind
-            if is_kind.any():
-                embedded[is_kind] = rows(places[is_kind])
-        return embedded.to(words.get_parameter("weight").dtype)
+        flat_T = codes.reshape(-1)
+        kinds_T, places_T = flat_T // STRIDE, flat_T % STRIDE
+        embedded_TH = torch.zeros(len(flat_T), self.llm.hidden_size, device=self.device)
+        for kind in (WORD, BEHAVIOR, ITEM, EVIDENCE):
+            rows = np.flatnonzero(kinds_T == kind)
+            if len(rows):
+                places = torch.from_numpy(places_T[rows])
+                found = self._look_up(kind, places, items_RH, evidence_EH)
+                embedded_TH[torch.from_numpy(rows).to(self.device)] = found
+        words = self.llm.model.get_input_embeddings().get_parameter("weight")
+        return embedded_TH.to(words.dtype).view(*codes.shape, -1)
+
+    def _look_up(self, kind: int, places: Tensor, items_RH: Tensor, evidence_EH: Tensor) -> Tensor:
+        if kind == ITEM:
+            return items_RH[places.to(items_RH.device)].to(self.device, torch.float32)
+        places = places.to(self.device)
+        if kind == WORD:
+            return self._words(places)
+        if kind == BEHAVIOR:
+            behaviors: Tensor = self.behavior_tokens(places)
+            return behaviors
+        if not self.config.has_evidence:
+            raise ValueError("has_evidence is off: write branches with slot=None")
+        return evidence_EH[places] * self.scale
+
+    def _words(self, tokens: Tensor) -> Tensor:
+        """As the LLM embeds them; some scale their table's rows."""
+        words: Tensor = self.llm.model.get_input_embeddings()(tokens)
+        return words.float()
+
+    def _adapted(self) -> PeftModel:
+        if not isinstance(self.decoder, PeftModel):
+            raise TypeError("the model has no LoRA of its own: call adapt first")
+        return self.decoder
 
     def save(self, folder: Path, *, training: Mapping[str, Any]) -> None:
         """Write the adapter; `load` reads it."""
         folder.mkdir(parents=True, exist_ok=True)
-        if not isinstance(self.decoder, PeftModel):
-            raise TypeError("only an adapted model can be saved: call adapt first")
-        with quiet():
-            self.decoder.save_pretrained(str(folder / LORA), safe_serialization=True)
-        _sort_targets(folder / LORA / "adapter_config.json")
+        loras.save(self._adapted(), folder / LORA)
         save_file(self.own_state(), folder / WEIGHTS)
         facts = AdapterFacts(
             spaces=self.spaces,
@@ -184,16 +250,26 @@ class RankerModel(nn.Module):
             config=self.config,
             training=training,
         )
-        (folder / FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True))
+        facts.save(folder)
+
+    def lora_state(self) -> dict[str, Tensor]:
+        """Every weight of the LoRA modules, by `<module>.<weight>`."""
+        return loras.state(self._adapted())
+
+    def load_lora_state(self, state: Mapping[str, Tensor]) -> None:
+        """The reverse of `lora_state`.
+
+        Raises:
+            ValueError: weights are missing, or there are others.
+        """
+        loras.load_state(self._adapted(), state)
 
     def own_state(self) -> dict[str, Tensor]:
         """Every weight of ours outside the LLM."""
-        own = (self.fusion, self.evidence, self.behavior_tokens)
-        names = ("fusion", "evidence", "behavior_tokens")
         state = {
             f"{name}.{key}": value.contiguous()
-            for name, module in zip(names, own, strict=True)
-            for key, value in module.state_dict().items()
+            for name in ("fusion", "evidence", "behavior_tokens")
+            for key, value in self.get_submodule(name).state_dict().items()
         }
         return {**state, "scale": self.scale.detach().clone()}
 
@@ -208,31 +284,21 @@ class RankerModel(nn.Module):
         self.load_state_dict(dict(state), strict=False)
 
 
-def _sort_targets(path: Path) -> None:
-    """peft writes sets in an order that changes from process to process."""
-    facts = json.loads(path.read_text())
-    facts["target_modules"] = sorted(facts["target_modules"])
-    path.write_text(json.dumps(facts, indent=2, sort_keys=True))
-
-
-def read_facts(folder: Path) -> AdapterFacts:
-    """An adapter's facts, without its weights.
-
-    Raises:
-        AdapterError: no adapter is there, or its facts are damaged.
-    """
-    try:
-        facts = json.loads((folder / FACTS).read_text())
-        return TypeAdapter(AdapterFacts).validate_python(facts)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise AdapterError(
-            f"{folder} holds no adapter ({reason}): run `sommelier train`"
-        ) from error
+@torch.no_grad()
+def _size_of_words(llm: Llm) -> Tensor:
+    """The root mean square of the word embeddings, as the LLM reads them."""
+    words = llm.model.get_input_embeddings()
+    table_VH = words.get_parameter("weight")
+    squares = [
+        words(tokens).double().square().mean(dim=1).sum()
+        for tokens in torch.arange(len(table_VH), device=table_VH.device).split(BLOCK)
+    ]
+    return (torch.stack(squares).sum() / len(table_VH)).sqrt().float()
 
 
 def load(folder: Path, *, llm: str | Path | None = None) -> RankerModel:
-    """A saved ranker, LoRA merged into the LLM's weights, ready to score.
+    """A saved ranker, ready to score: LoRA is merged into the LLM's weights, or, where those are
+    quantized, beside them.
 
     Args:
         folder: What `save` wrote.
@@ -242,8 +308,7 @@ def load(folder: Path, *, llm: str | Path | None = None) -> RankerModel:
         AdapterError: the folder is damaged, or the LLM is not the one it was trained on.
     """
     facts = read_facts(folder)
-    # LoRA is merged in float32: merging in bfloat16 moves the scores.
-    loaded = llms.load(llm or facts.llm, config=replace(facts.config.llm, dtype="float32"))
+    loaded = llms.load(llm or facts.llm, config=facts.config.llm)
     if loaded.revision != facts.llm_revision:
         raise AdapterError(
             f"{folder} was trained on {facts.llm} at {facts.llm_revision}, but {llm or facts.llm} "
@@ -256,19 +321,14 @@ def load(folder: Path, *, llm: str | Path | None = None) -> RankerModel:
         )
         try:
             model.load_own_state(load_file(folder / WEIGHTS))
-            adapted = PeftModel.from_pretrained(loaded.model, folder / LORA)
-            _check_lora(adapted, folder / LORA / "adapter_model.safetensors")
+            adapted = loras.load(loaded.model, folder / LORA, facts.config.llm)
+            if (folder / CALIBRATOR).is_file():
+                model.calibrator = Calibrator.load(folder / CALIBRATOR)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise AdapterError(f"{folder} is damaged ({error}): run `sommelier train`") from error
-    model.decoder = adapted.merge_and_unload().to(getattr(torch, facts.config.llm.dtype))
+    is_quantized = facts.config.llm.quantization is not None
+    model.decoder = adapted if is_quantized else loras.merge(adapted)
     return model.requires_grad_(False).eval()
-
-
-def _check_lora(adapted: PeftModel, path: Path) -> None:
-    """peft leaves weights that the file lacks as they started, and merely warns."""
-    held, needed = load_file(path).keys(), get_peft_model_state_dict(adapted).keys()
-    if different := sorted(held ^ needed):
-        raise AdapterError(f"weights that only the model or only {path.name} has: {different}")
 
 
 def tensors(items: ItemVectors, rows: NDArray[np.int64] | slice) -> tuple[list[Tensor], Tensor]:

@@ -1,7 +1,13 @@
 """A history and a candidate in, the LLM's input out: words, behaviors, item tokens, evidence.
 
-    prefix:  "history:"  (<behavior> [title] <item tokens>) ...          computed once for a user
-    branch:  "candidate:" [title] <item tokens> <evidence> "choose?"     one for each candidate
+    prefix:  "history:"  (<behavior> [title] [item tokens]) ...      computed once for a user
+    branch:  "candidate:" [title] [item tokens] [evidence] [behavior] "choose?"      one for each
+                                                                                  candidate
+
+Of title and item tokens the configuration says which are written, for the history and for the
+candidate apart; an item without a title is called "untitled" where nothing else would stand for it
+(its id would tell of order and origin, which is no content). The behavior that is asked about
+stands in the branch, so that questions of several behaviors share a prefix.
 
 The answer is read at the branch's last position, as logit("yes") - logit("no"). An item that was
 touched several times is written once, at its last event: repeated events say little and cost
@@ -28,6 +34,7 @@ HISTORY, CANDIDATE, QUESTION, YES, NO = "history:", "candidate:", "choose?", "ye
 FRAME = (HISTORY, CANDIDATE, QUESTION, YES, NO)
 """The frame's phrases; the embedded LLM's tokenizer holds each as one token."""
 
+UNTITLED = "untitled"
 OTHER = "other"  # any behavior that training did not meet
 MAX_WEIGHTS = 12  # a behavior with more distinct weights than this is written without them
 
@@ -40,8 +47,8 @@ def label(behavior: str, weight: float | None) -> str:
     return behavior if weight is None or weight != weight else f"{behavior} {weight:g}"
 
 
-def vocabulary(events: Iterable[Interaction]) -> tuple[str, ...]:
-    """The behavior labels of these events, sorted, `other` first."""
+def vocabulary(events: Iterable[Interaction], *, asked: Iterable[str] = ()) -> tuple[str, ...]:
+    """The behavior labels of these events, and those asked about, sorted, `other` first."""
     weights: dict[str, set[float | None]] = {}
     for event in events:
         is_known = event.weight is not None and event.weight == event.weight
@@ -51,7 +58,7 @@ def vocabulary(events: Iterable[Interaction]) -> tuple[str, ...]:
         for behavior, found in weights.items()
         for weight in (*(found if len(found) <= MAX_WEIGHTS else ()), None)
     }
-    return (OTHER, *sorted(names - {OTHER}))
+    return (OTHER, *sorted((names | set(asked)) - {OTHER}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,27 +85,36 @@ class Prompter:
         codes = self._words(HISTORY)
         events = list(last.values())
         for event in events[max(0, len(events) - self.config.history_limit) :]:
-            codes.append(BEHAVIOR * STRIDE + self._behavior(event))
+            codes.append(self._behavior(label(event.behavior, event.weight), event.behavior))
             codes += self._item(event.item_id, self.config.history)
         return np.array(codes, dtype=np.int64)
 
-    def branch(self, item_id: str, *, slot: int) -> Codes:
-        """One candidate's part, [S]; `slot` is its row among the evidence tokens."""
+    def branch(self, item_id: str, *, slot: int | None, behavior: str | None = None) -> Codes:
+        """One candidate's part, [S].
+
+        Args:
+            item_id: Whose.
+            slot: Its row among the evidence tokens; None where no evidence is read.
+            behavior: What is asked about, where the configuration asks for one; `other` stands for
+                None, and for one that training did not meet.
+        """
         codes = self._words(CANDIDATE)
         codes += self._item(item_id, self.config.candidates)
-        codes.append(EVIDENCE * STRIDE + slot)
+        if slot is not None:
+            codes.append(EVIDENCE * STRIDE + slot)
+        if self.config.asks_behavior:
+            codes.append(self._behavior(behavior or OTHER))
         return np.array(codes + self._words(QUESTION), dtype=np.int64)
 
-    def _behavior(self, event: Interaction) -> int:
-        for name in (label(event.behavior, event.weight), event.behavior):
-            if name in self.behaviors:
-                return self.behaviors.index(name)
-        return self.behaviors.index(OTHER)
+    def _behavior(self, *names: str) -> int:
+        """The code of the first of these that is known, else of `other`."""
+        known = next((name for name in names if name in self.behaviors), OTHER)
+        return BEHAVIOR * STRIDE + self.behaviors.index(known)
 
     def _item(self, item_id: str, written: Written) -> list[int]:
         title = [] if written == "tokens" else self._title(item_id)
         if written == "titles":
-            return title
+            return title or self._words(UNTITLED)
         first = ITEM * STRIDE + self.row_of[item_id] * self.num_tokens
         return title + list(range(first, first + self.num_tokens))
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray  # noqa: E402
 
 from embedders.vectors import Embeddings, Space  # noqa: E402
 from ranker import model as models  # noqa: E402
+from ranker.adapter_facts import AdapterError, read_facts  # noqa: E402
 from ranker.model import RankerModel  # noqa: E402
 from retrieval.concatenated import ItemVectors  # noqa: E402
 
@@ -27,14 +28,14 @@ BLOCK = 4096  # items fused in one pass
 
 def fused_space(adapter: Path) -> Space:
     """The space of the tokens that this adapter makes, from its facts alone."""
-    facts = models.read_facts(adapter)
+    facts = read_facts(adapter)
     digest = hashlib.sha256()
     for path in sorted(adapter.rglob("*")):
         if path.is_file():
             digest.update(path.relative_to(adapter).as_posix().encode() + path.read_bytes())
     width = facts.training.get("hidden_size")
     if width is None:
-        raise models.AdapterError(f"{adapter} states no hidden_size: run `sommelier train`")
+        raise AdapterError(f"{adapter} states no hidden_size: run `sommelier train`")
     return Space(
         modality=None,
         encoder="tokens",
@@ -69,7 +70,7 @@ def check_spaces(model: RankerModel, items: ItemVectors) -> None:
     trained = [space.space_id for space in model.spaces]
     given = [space.space_id for space in items.spaces]
     if trained != given:
-        raise models.AdapterError(
+        raise AdapterError(
             f"the adapter was trained on {trained}, but the vectors are of {given}: run "
             f"`sommelier train`, or embed with the former encoders"
         )

@@ -14,9 +14,10 @@ from feature_repo.base import StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from ranker import tokens
+from ranker.adapter_facts import AdapterError
 from ranker.generation import GenerationError, Generations
 from ranker.loaded import LoadedGeneration, load
-from ranker.model import WEIGHTS, AdapterError
+from ranker.model import WEIGHTS
 from ranker.ranking import Ranking
 from ranker.serving import Serving
 from retrieval.base import UnusableIndex

@@ -10,7 +10,8 @@ import torch
 
 from embedders.items import Modality
 from ranker import tokens
-from ranker.model import FACTS, WEIGHTS, AdapterError, RankerModel, tensors
+from ranker.adapter_facts import FACTS, AdapterError
+from ranker.model import WEIGHTS, RankerModel, tensors
 from ranker.tokens import check_spaces, fuse, fuse_with, fused_space
 from tests.ranker import model_world
 
