@@ -7,6 +7,7 @@ Shape legend: B examples, N branches of an example, T tokens, H the LLM's width,
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from embedders import torchaudio_cpu
 
@@ -20,6 +21,7 @@ from torch import Tensor  # noqa: E402
 from embedders.items import Modality  # noqa: E402
 from ranker import attention  # noqa: E402
 from ranker.attention import Masked  # noqa: E402
+from ranker.curriculum import Sees, Stage  # noqa: E402
 from ranker.evidence import features, without  # noqa: E402
 from ranker.examples import Example  # noqa: E402
 from ranker.model import RankerModel, tensors  # noqa: E402
@@ -27,6 +29,25 @@ from ranker.packing import AnswerHead  # noqa: E402
 from ranker.prompts import ITEM, STRIDE, Codes  # noqa: E402
 from retrieval.concatenated import ItemVectors  # noqa: E402
 from retrieval.pooled import visible_history  # noqa: E402
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A batch that is drawn and not run yet; parts of it are batches as well."""
+
+    sees: Sees
+    dropped: tuple[Modality, ...]
+    """What fusion does not see; of evidence, `sees` decides."""
+    examples: tuple[Example, ...]
+    picked: tuple[tuple[int, ...], ...]
+    """Of each example, the places of N candidates; in training the first is a chosen one."""
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def part(self, rows: slice) -> "Drawn":
+        """Only these of the examples."""
+        return replace(self, examples=self.examples[rows], picked=self.picked[rows])
 
 
 class Batches:
@@ -44,78 +65,103 @@ class Batches:
         self._examples = examples
         self._items = items
         self._prompter = model.prompter(items, titles)
+        words = replace(model.config.prompt, history="titles", candidates="titles")
+        self._titles_prompter = model.prompter(items, titles, prompt=words)
         self._head = AnswerHead(model.llm.model, yes=model.llm.yes, no=model.llm.no)
-        self._prefixes: dict[int, Codes] = {}
-        self._queue: list[int] = []
+        self.queue: list[int] = []
+        """Places of the examples that are due, the next one last."""
         if model.causal_lm.config._attn_implementation != attention.NAME:
             attention.switch(model.causal_lm, attention.NAME)
 
-    def logits(self, rng: np.random.Generator, *, is_single: bool) -> Tensor:
-        """The scores of one drawn batch, [B, N]; the first branch of each example is chosen.
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What is fused, by name."""
+        return self._model.modalities
+
+    def draw(self, rng: np.random.Generator, stage: Stage) -> Drawn:
+        """The next batch; equal generators and queues draw equal ones, whatever runs them.
 
         Args:
             rng: What examples, branches and dropped modalities are drawn with.
-            is_single: All modalities but one are dropped; else each with the configured chance.
+            stage: Says what the batch sees: for `single`, all modalities but one are dropped; for
+                `all`, each with the configured chance.
         """
         training = self._model.config.training
-        dropped = self._drop(rng, is_single)
-        unseen = self._unseen(dropped) if is_single else dropped
-        places = [self._next(rng) for _ in range(training.batch_size)]
+        dropped = self._drop(rng, stage.sees)
+        examples = tuple(self._examples[self._next(rng)] for _ in range(training.batch_size))
+        picked = tuple(self._pick(one, rng, training.num_negatives) for one in examples)
+        return Drawn(sees=stage.sees, dropped=dropped, examples=examples, picked=picked)
+
+    def run(self, drawn: Drawn) -> Tensor:
+        """The scores of a drawn batch or of a part of one, [B, N], in float32."""
+        priors_BN, logits_BN = self.answers(drawn)
+        return priors_BN + logits_BN
+
+    def answers(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """The same taken apart: what retrieval knew, and what the LLM says to it, each [B, N]."""
+        prompter = self._titles_prompter if drawn.sees == "titles" else self._prompter
         prefixes: list[Codes] = []
         branches: list[list[Codes]] = []
         evidence: list[NDArray[np.float32]] = []
-        for place in places:
-            example = self._examples[place]
-            drawn = self._draw(example, rng, training.num_negatives)
-            found = features([example.candidates[n] for n in drawn], self._model.blocks)
-            found = without(found, self._model.blocks, unseen, example.weights)
-            slot = sum(map(len, evidence))
-            evidence.append(found)
-            prefixes.append(self._prefix(place))
+        for example, picked in zip(drawn.examples, drawn.picked, strict=True):
+            slots = range(sum(map(len, evidence)), sum(map(len, evidence)) + len(picked))
+            candidates = [example.candidates[n] for n in picked]
+            found = features(candidates, self._model.blocks)
+            evidence.append(
+                without(found, self._model.blocks, self._unseen(drawn), example.weights)
+            )
+            prefixes.append(prompter.prefix(visible_history(example.query)))
             branches.append(
                 [
-                    self._prompter.branch(example.candidates[n].item_id, slot=slot + row)
-                    for row, n in enumerate(drawn)
+                    prompter.branch(
+                        one.item_id,
+                        slot=slot if self._model.config.has_evidence else None,
+                        behavior=example.query.behavior,
+                    )
+                    for slot, one in zip(slots, candidates, strict=True)
                 ]
             )
-        return self._run(prefixes, branches, np.concatenate(evidence), dropped)
+        return self._run(prefixes, branches, np.concatenate(evidence), drawn.dropped)
 
     def start_over(self) -> None:
         """Forget which examples are due, so that a stage draws the same whatever ran before."""
-        self._queue = []
+        self.queue = []
 
     def _next(self, rng: np.random.Generator) -> int:
-        if not self._queue:
-            self._queue = rng.permutation(len(self._examples)).tolist()
-        return self._queue.pop()
+        if not self.queue:
+            self.queue = rng.permutation(len(self._examples)).tolist()
+        return self.queue.pop()
 
-    def _prefix(self, place: int) -> Codes:
-        if place not in self._prefixes:
-            history = visible_history(self._examples[place].query)
-            self._prefixes[place] = self._prompter.prefix(history)
-        return self._prefixes[place]
-
-    def _drop(self, rng: np.random.Generator, is_single: bool) -> list[Modality]:
+    def _drop(self, rng: np.random.Generator, sees: Sees) -> tuple[Modality, ...]:
         modalities = self._model.modalities
-        if is_single:
+        if sees == "titles":
+            return ()
+        if sees == "single":
             kept = modalities[int(rng.integers(len(modalities)))]
-            return [modality for modality in modalities if modality is not kept]
+            return tuple(modality for modality in modalities if modality is not kept)
         chance = self._model.config.fusion.modality_dropout
-        dropped = [modality for modality in modalities if rng.random() < chance]
-        return dropped if len(dropped) < len(modalities) else []
+        dropped = tuple(modality for modality in modalities if rng.random() < chance)
+        return dropped if len(dropped) < len(modalities) else ()
 
-    def _unseen(self, dropped: Sequence[Modality]) -> list[str]:
-        """Every block but the modality's that is left; the sequence's is made of all of them."""
-        kept = set(self._model.modalities) - set(dropped)
+    def _unseen(self, drawn: Drawn) -> list[str]:
+        """The blocks that retrieval might as well not have searched.
+
+        Where one modality is left, the sequence's goes with the others: it is made of all.
+        """
+        if drawn.sees == "all":
+            return list(drawn.dropped)
+        kept = set(self._model.modalities) - set(drawn.dropped)
+        if drawn.sees == "titles":
+            kept = {Modality.TEXT}
         return [name for name in self._model.blocks if name not in kept]
 
     @staticmethod
-    def _draw(example: Example, rng: np.random.Generator, num_negatives: int) -> list[int]:
+    def _pick(example: Example, rng: np.random.Generator, num_negatives: int) -> tuple[int, ...]:
         """One chosen candidate, and others that were not; fewer repeat, so that all have N."""
         is_chosen = [candidate.item_id in example.chosen for candidate in example.candidates]
         positives, negatives = np.flatnonzero(is_chosen), np.flatnonzero(np.logical_not(is_chosen))
         drawn = rng.choice(negatives, size=num_negatives, replace=len(negatives) < num_negatives)
-        return [int(rng.choice(positives)), *drawn.tolist()]
+        return (int(rng.choice(positives)), *drawn.tolist())
 
     def _run(
         self,
@@ -123,28 +169,34 @@ class Batches:
         branches: Sequence[Sequence[Codes]],
         evidence_EF: NDArray[np.float32],
         dropped: Sequence[Modality],
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
+        """Priors and logits."""
+        device = self._model.device
         layout = _lay_out(prefixes, branches)
         items_RH = self._fuse(layout.codes_BT, dropped)
         evidence_EH, priors_E = self._model.evidence(torch.from_numpy(evidence_EF))
         inputs_BTH = self._model.embed(layout.codes_BT, items_RH, evidence_EH)
-        hidden_BTH = (
-            self._model.causal_lm.get_decoder()(
-                inputs_embeds=inputs_BTH,
-                position_ids=torch.from_numpy(layout.positions_BT),
-                use_cache=False,
-                packing=Masked(mask=torch.from_numpy(layout.mask_BTT)[:, None]),
-            )
-        ).last_hidden_state
-        rows_B1 = torch.arange(len(prefixes))[:, None]
-        answers_BNH = hidden_BTH[rows_B1, torch.from_numpy(layout.ends_BN)]
-        priors_BN: Tensor = priors_E.view(len(prefixes), -1)
-        return self._head(answers_BNH) + priors_BN
+        is_mixed = self._model.config.training.mixed_precision == "bf16"
+        # The LLM alone: fusion, evidence and answers are small, and stay in float32.
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_mixed):
+            hidden_BTH = (
+                self._model.causal_lm.get_decoder()(
+                    inputs_embeds=inputs_BTH,
+                    position_ids=torch.from_numpy(layout.positions_BT).to(device),
+                    use_cache=False,
+                    packing=Masked(mask=torch.from_numpy(layout.mask_BTT)[:, None].to(device)),
+                )
+            ).last_hidden_state
+        rows_B1 = torch.arange(len(prefixes), device=device)[:, None]
+        answers_BNH = hidden_BTH[rows_B1, torch.from_numpy(layout.ends_BN).to(device)]
+        return priors_E.view(len(prefixes), -1), self._head(answers_BNH)
 
     def _fuse(self, codes_BT: Codes, dropped: Sequence[Modality]) -> Tensor:
         """Fuse the batch's items once; the item codes are rewritten to count in the result."""
         num_tokens = self._model.config.fusion.num_tokens
         is_item_BT = codes_BT // STRIDE == ITEM
+        if not is_item_BT.any():
+            return torch.zeros(0, self._model.llm.hidden_size, device=self._model.device)
         places = codes_BT[is_item_BT] % STRIDE
         rows, inverse = np.unique(places // num_tokens, return_inverse=True)
         codes_BT[is_item_BT] = ITEM * STRIDE + inverse * num_tokens + places % num_tokens

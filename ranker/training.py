@@ -1,22 +1,17 @@
 """Examples in, an adapter folder out: fusion, evidence, behavior tokens and LoRA, trained together.
 
-The curriculum is TMF's three levels: the text-only warm-up is the LLM's own (`embedded_llm`, or
-whatever the given model was trained on), then every batch sees a single modality, then all of
-them with modality dropout. Training packs as serving does: one prefix, one positive and its
-negatives as branches, all candidates from the retriever's own list, whose score is the prior that
-the LLM's logit is added to. Where a modality is dropped, it is dropped from fusion, evidence and
-score alike.
+What is trained when says `ranker.curriculum`; how, `ranker.trainer`. Training packs as serving
+does: one prefix, one positive and its negatives as branches, all candidates from the retriever's
+own list, whose score is the prior that the LLM's logit is added to. Where a modality is dropped,
+it is dropped from fusion, evidence and score alike.
 
-Each finished stage is kept beside the adapter, so that an interrupted run goes on after it.
-
-Shape legend: B examples, N branches of an example, T tokens, H the LLM's width, M modalities.
+The state of an unfinished training lies beside the adapter to be, so that a run that was cut off
+goes on where it was.
 """
 
-import hashlib
-import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -28,30 +23,29 @@ torchaudio_cpu.load()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from peft import get_peft_model_state_dict, set_peft_model_state_dict  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from torch import Tensor  # noqa: E402
 
-from embedders.checkpoint import resolve  # noqa: E402
+from ranker import calibration  # noqa: E402
 from ranker import llm as llms  # noqa: E402
+from ranker.adapter_facts import FACTS  # noqa: E402
 from ranker.batches import Batches  # noqa: E402
+from ranker.calibration import CALIBRATOR, Calibrator  # noqa: E402
 from ranker.config import RankerConfig  # noqa: E402
-from ranker.evidence import features  # noqa: E402
+from ranker.curriculum import Stage, plan  # noqa: E402
 from ranker.examples import Example  # noqa: E402
-from ranker.model import FACTS, RankerModel  # noqa: E402
-from ranker.prompts import vocabulary  # noqa: E402
-from retrieval.concatenated import ItemVectors  # noqa: E402
+from ranker.model import RankerModel  # noqa: E402
+from ranker.survey import adapter_name, fingerprint, survey  # noqa: E402
+from ranker.trainer import OnProgress, Progress, Trainer  # noqa: E402
+from ranker.validation import Look, answer, look, spread  # noqa: E402
+from retrieval.concatenated import ItemVectors, block_name  # noqa: E402
 
-FORMAT = 1  # raised when the same input would give another adapter
-WARM_UP = 30  # steps over which each stage's learning rate rises
-FLOOR = 0.02  # of the learning rate, at a stage's end
-
-OnProgress = Callable[[str, int, int, float], None]
+LOOKED_AT = 100  # held-out moments that say how training goes
+CALIBRATED_ON = 1000  # held-out moments at most that scores are calibrated on
 
 
 def train(
     examples: Sequence[Example],
     *,
+    validation: Sequence[Example] = (),
     items: ItemVectors,
     titles: Mapping[str, str],
     llm: str,
@@ -62,7 +56,10 @@ def train(
     """Train an adapter, or find it trained.
 
     Args:
-        examples: As `ranker.examples` collects them.
+        examples: As `ranker.examples` collects them; only its length and places are used, so that
+            they may lie on disk.
+        validation: Held-out ones, such as the newest: they tell when to stop, and calibrate.
+            Without them training goes to its end, and scores stay as they are.
         items: Every item's vectors, in the spaces that will be served.
         titles: Of the items, for prompts that write them.
         llm: A folder in Hugging Face format, or a hub id with `config.llm.revision`.
@@ -75,13 +72,23 @@ def train(
     Raises:
         ValueError: there are no examples.
     """
-    if not examples:
+    if not len(examples):
         raise ValueError(
             "no training examples: between the graph's cut and the evaluation's, no user chose an "
             "item that retrieval found; widen that time, or check [target]"
         )
-    behaviors = vocabulary(event for one in examples for event in one.query.history or ())
-    target = folder / _digest(examples, items, titles, behaviors, llm, config)
+    stages = plan(config)
+    blocks = [block_name(space) for space in items.spaces]
+    found = survey(examples, blocks=blocks, config=config)
+    name = adapter_name(
+        (found.fingerprint, fingerprint(validation, blocks=blocks)),
+        items=items,
+        titles=titles,
+        behaviors=found.behaviors,
+        llm=llm,
+        config=config,
+    )
+    target = folder / name
     if (target / FACTS).is_file():
         return target
     with torch.random.fork_rng():
@@ -89,164 +96,64 @@ def train(
         model = RankerModel(
             llms.load(llm, config=config.llm),
             spaces=items.spaces,
-            behaviors=behaviors,
+            behaviors=found.behaviors,
             config=config,
         )
         model.adapt()
-        _calibrate(model, examples)
+        model.evidence.fit(found.features, found.is_chosen)
         batches = Batches(model, examples, items=items, titles=titles)
-        stages = target.with_name(f"{target.name}.stages")
-        losses = _run_stages(model, batches, config, stages, on_progress)
-    facts = {
-        "losses": losses,
-        "num_examples": len(examples),
-        "hidden_size": model.llm.hidden_size,
-        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "peft")},
-    }
+        checkpoint = folder / f"{name}.checkpoint"
+        looked_at = [validation[place] for place in spread(validation, LOOKED_AT)]
+
+        def look_at(stage: Stage, step: int) -> Look:
+            return look(batches, looked_at, stage=stage, step=step, kind=config.training.loss)
+
+        progress = Trainer(
+            model,
+            batches,
+            config=config.training,
+            checkpoint=checkpoint,
+            look_at=look_at if looked_at else None,
+            on_progress=on_progress,
+        ).run(stages)
+        calibrator = _calibrated(batches, validation)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".training-"))
     temporary.chmod(0o755)  # a server may run as another user
-    model.save(temporary, training=facts)
+    facts = _facts(progress, len(examples), len(validation), calibrator)
+    model.save(temporary, training={**facts, "hidden_size": model.llm.hidden_size})
+    if calibrator is not None:
+        calibrator.save(temporary / CALIBRATOR)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
-    shutil.rmtree(stages, ignore_errors=True)
+    checkpoint.unlink(missing_ok=True)
     return target
 
 
-def _calibrate(model: RankerModel, examples: Sequence[Example]) -> None:
-    """Fit the prior: what the retriever's findings alone say."""
-    model.evidence.fit(
-        [features(one.candidates, model.blocks) for one in examples],
-        [
-            np.array([candidate.item_id in one.chosen for candidate in one.candidates])
-            for one in examples
-        ],
+def _calibrated(batches: Batches, validation: Sequence[Example]) -> Calibrator | None:
+    """Fitted on held-out lists; None where there are too few."""
+    places = spread(validation, CALIBRATED_ON)
+    answered = list(answer(batches, validation, places, sees="all"))
+    if not answered:
+        return None
+    return calibration.fit(
+        np.concatenate([one.priors_N for one in answered]),
+        np.concatenate([one.logits_N for one in answered]),
+        np.concatenate([one.is_chosen_N for one in answered]),
+        np.repeat(np.arange(len(answered)), [len(one.item_ids) for one in answered]),
     )
 
 
-def _run_stages(
-    model: RankerModel,
-    batches: Batches,
-    config: RankerConfig,
-    stages: Path,
-    on_progress: OnProgress | None,
-) -> dict[str, float]:
-    training = config.training
-    plan = (
-        ("single modalities", training.single_modality_steps, True),
-        ("fusion", training.fusion_steps, False),
-    )
-    losses: dict[str, float] = {}
-    for place, (name, num_steps, is_single) in enumerate(plan):
-        done = stages / f"{place}.safetensors"
-        if done.is_file():
-            _restore(model, done)
-            losses[name] = json.loads(done.with_suffix(".json").read_text())["loss"]
-            continue
-        torch.manual_seed(training.seed + place)
-        batches.start_over()
-        losses[name] = _run_stage(
-            model,
-            batches,
-            config,
-            name=name,
-            num_steps=num_steps,
-            is_single=is_single,
-            rng=np.random.default_rng([training.seed, place]),
-            on_progress=on_progress,
-        )
-        stages.mkdir(parents=True, exist_ok=True)
-        done.with_suffix(".json").write_text(json.dumps({"loss": losses[name]}))
-        _keep(model, done)
-    return losses
-
-
-def _run_stage(
-    model: RankerModel,
-    batches: Batches,
-    config: RankerConfig,
-    *,
-    name: str,
-    num_steps: int,
-    is_single: bool,
-    rng: np.random.Generator,
-    on_progress: OnProgress | None,
-) -> float:
-    training = config.training
-    parameters = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=training.learning_rate, weight_decay=training.weight_decay
-    )
-    model.train()
-    late = 0.0
-    for step in range(num_steps):
-        rise = min(1.0, (step + 1) / WARM_UP)
-        fall = FLOOR + (1 - FLOOR) * (0.5 + 0.5 * np.cos(np.pi * step / num_steps))
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * rise * fall
-        logits_BN = batches.logits(rng, is_single=is_single)
-        loss = _loss(logits_BN, training.loss)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        value = float(loss.detach())
-        late = value if step == 0 else 0.98 * late + 0.02 * value
-        if on_progress is not None:
-            on_progress(name, step + 1, num_steps, late)
-    model.eval()
-    return late
-
-
-def _loss(logits_BN: Tensor, kind: str) -> Tensor:
-    """The first branch of each example is its positive."""
-    if kind == "listwise":
-        truth_B = torch.zeros(len(logits_BN), dtype=torch.long)
-        return torch.nn.functional.cross_entropy(logits_BN, truth_B)
-    truth_BN = torch.zeros_like(logits_BN)
-    truth_BN[:, 0] = 1
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits_BN, truth_BN)
-
-
-def _keep(model: RankerModel, path: Path) -> None:
-    state = {f"own.{key}": value for key, value in model.own_state().items()}
-    lora = get_peft_model_state_dict(model.decoder)
-    state |= {f"lora.{key}": value.contiguous() for key, value in lora.items()}
-    temporary = path.with_suffix(".part")
-    save_file(state, temporary)
-    temporary.rename(path)
-
-
-def _restore(model: RankerModel, path: Path) -> None:
-    state = load_file(path)
-    model.load_own_state({k[4:]: v for k, v in state.items() if k.startswith("own.")})
-    lora = {k[5:]: v for k, v in state.items() if k.startswith("lora.")}
-    set_peft_model_state_dict(model.decoder, lora)
-
-
-def _digest(
-    examples: Sequence[Example],
-    items: ItemVectors,
-    titles: Mapping[str, str],
-    behaviors: Sequence[str],
-    llm: str,
-    config: RankerConfig,
-) -> str:
-    """Of everything that the adapter depends on."""
-    digest = hashlib.sha256()
-    revision = resolve(llm, revision=config.llm.revision).revision
-    facts: list[Any] = [FORMAT, asdict(config), list(behaviors), Path(llm).name, revision]
-    facts += [space.space_id for space in items.spaces]
-    if {config.prompt.history, config.prompt.candidates} != {"tokens"}:
-        facts.append(sorted(titles.items()))
-    digest.update(json.dumps([facts, items.item_ids], sort_keys=True).encode())
-    for one in examples:
-        history = [
-            (event.item_id, event.behavior, event.weight, str(event.timestamp))
-            for event in one.query.history or ()
-        ]
-        asked = [one.query.user_id, str(one.query.as_of), history, sorted(one.weights.items())]
-        found = [(candidate.item_id, candidate.score) for candidate in one.candidates]
-        digest.update(json.dumps([asked, sorted(one.chosen), found]).encode())
-    digest.update(items.vectors_ND.tobytes() + items.is_present_NM.tobytes())
-    return digest.hexdigest()[:12]
+def _facts(
+    progress: Progress, num_examples: int, num_validation: int, calibrator: Calibrator | None
+) -> dict[str, Any]:
+    """What the adapter says of its training; equal trainings say the same."""
+    return {
+        "losses": progress.losses,
+        "steps": progress.steps,
+        "looks": [asdict(one) for one in progress.looks],
+        "num_examples": num_examples,
+        "num_validation": num_validation,
+        "is_calibrated": calibrator is not None,
+        "versions": {name: metadata.version(name) for name in ("torch", "transformers", "peft")},
+    }

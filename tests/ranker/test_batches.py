@@ -10,9 +10,11 @@ import torch
 from embedders.items import Modality
 from embedders.vectors import Embeddings, Space, normalize
 from ranker import llm as llms
-from ranker.batches import Batches, _lay_out
+from ranker.batches import Batches, Drawn, _lay_out
 from ranker.config import RankerConfig, Written
-from ranker.evidence import features, without
+from ranker.curriculum import Sees, Stage
+from ranker.evidence import features
+from ranker.examples import Example
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel, tensors
 from ranker.prompts import vocabulary
@@ -44,6 +46,24 @@ def batches_of(model: RankerModel, count: int = len(EXAMPLES)) -> Batches:
     return Batches(model, EXAMPLES[:count], items=ITEMS, titles=model_world.TITLES)
 
 
+def stage(sees: Sees = "all") -> Stage:
+    return Stage(
+        name="a stage",
+        level=3,
+        num_steps=9,
+        sees=sees,
+        parts=("fusion", "evidence", "behaviors"),
+        lora=("shared",),
+        loss="listwise",
+    )
+
+
+def first(count: int, *, examples: list[Example] = EXAMPLES, sees: Sees = "all") -> Drawn:
+    """The first candidates of every list."""
+    picked = tuple(range(count))
+    return Drawn(sees=sees, dropped=(), examples=tuple(examples), picked=(picked,) * len(examples))
+
+
 def reranker_of(model: RankerModel) -> LlmReranker:
     with torch.inference_mode():
         tokens = model.fuse(*tensors(ITEMS, slice(None))).flatten(1).numpy()
@@ -69,23 +89,12 @@ def test_the_trained_logits_are_the_served_scores(written: Written, llm_folder: 
     )
     model = fresh(llm_folder, config(prompt=prompt))
     batches = batches_of(model)
-    drawn = [
-        [0, *range(1, 5 + place % 2)][:5] for place in range(len(EXAMPLES))
-    ]  # the first candidates of each list
-    prefixes = [batches._prefix(place) for place in range(len(EXAMPLES))]
-    branches, found = [], []
-    for example, rows in zip(EXAMPLES, drawn, strict=True):
-        slot = sum(map(len, found))
-        chosen = [example.candidates[row] for row in rows]
-        found.append(features(chosen, model.modalities))
-        branches.append(
-            [batches._prompter.branch(one.item_id, slot=slot + n) for n, one in enumerate(chosen)]
-        )
-    with torch.inference_mode():
-        logits = batches._run(prefixes, branches, np.concatenate(found), [])
+    drawn = first(5)
+    with torch.no_grad():
+        logits = batches.run(drawn)
     served = reranker_of(model)
     spread = []
-    for row, (example, rows) in enumerate(zip(EXAMPLES, drawn, strict=True)):
+    for row, (example, rows) in enumerate(zip(EXAMPLES, drawn.picked, strict=True)):
         ranking = served.rerank(example.query, [example.candidates[place] for place in rows])
         scores = {one.item_id: one.score for one in ranking.items}
         expected = torch.tensor([scores[example.candidates[place].item_id] for place in rows])
@@ -103,7 +112,8 @@ def test_a_drawn_batch_is_one_chosen_candidate_and_others(llm_folder: Path) -> N
             is_chosen = one.item_id in example.chosen
             scores.setdefault(is_chosen, []).append(one.score)
     with torch.inference_mode():
-        logits = batches_of(model).logits(np.random.default_rng(1), is_single=False)
+        batches = batches_of(model)
+        logits = batches.run(batches.draw(np.random.default_rng(1), stage()))
     training = model.config.training
     assert logits.shape == (training.batch_size, 1 + training.num_negatives)
     for is_chosen, drawn in ((True, logits[:, 0]), (False, logits[:, 1:].flatten())):
@@ -116,10 +126,11 @@ def test_equal_generators_draw_equal_batches(llm_folder: Path) -> None:
     batches = batches_of(model)
     drawn = []
     for seed in (5, 5, 6):
-        batches.start_over()
+        batches.queue = []
         rng = np.random.default_rng(seed)
         with torch.inference_mode():
-            drawn.append(torch.stack([batches.logits(rng, is_single=True) for _ in range(3)]))
+            runs = [batches.run(batches.draw(rng, stage("single"))) for _ in range(3)]
+        drawn.append(torch.stack(runs))
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
 
@@ -136,11 +147,11 @@ def test_few_others_repeat_so_that_all_batches_are_of_one_shape() -> None:
     (example,) = model_world.examples(1, limit=12)
     is_chosen = [one.item_id in example.chosen for one in example.candidates]
     rng = np.random.default_rng(0)
-    drawn = Batches._draw(example, rng, 30)
+    drawn = Batches._pick(example, rng, 30)
     assert len(drawn) == 31
     assert is_chosen[drawn[0]]
     assert not any(is_chosen[place] for place in drawn[1:])
-    few = Batches._draw(example, rng, 3)[1:]
+    few = Batches._pick(example, rng, 3)[1:]
     assert len(set(few)) == 3
 
 
@@ -150,17 +161,25 @@ def test_what_is_dropped_is_dropped_from_fusion_evidence_and_score_alike(llm_fol
     batches = batches_of(model)
     silent = replace(ITEMS, is_present_NM=ITEMS.is_present_NM & [[False, True, True]])
     deaf = Batches(model, EXAMPLES, items=silent, titles=model_world.TITLES)
-    prefixes = [batches._prefix(0)]
-    candidates = EXAMPLES[0].candidates[:5]
-    branches = [[batches._prompter.branch(one.item_id, slot=n) for n, one in enumerate(candidates)]]
-    whole = features(candidates, model.modalities)
-    found = without(whole, model.modalities, [Modality.AUDIO], EXAMPLES[0].weights)
+    heard = first(5, examples=EXAMPLES[:1])
+    unheard = replace(heard, dropped=(Modality.AUDIO,))
+    # Where nothing sounds, retrieval found nothing by sound either.
+    told = [
+        replace(
+            one,
+            score=one.score - EXAMPLES[0].weights[Modality.AUDIO] * one.evidence.get("audio", 0.0),
+            evidence={name: cosine for name, cosine in one.evidence.items() if name != "audio"},
+            support={name: cosine for name, cosine in one.support.items() if name != "audio"},
+        )
+        for one in EXAMPLES[0].candidates
+    ]
+    silent_list = replace(EXAMPLES[0], candidates=tuple(told))
     with torch.inference_mode():
-        dropped = batches._run(prefixes, branches, found, [Modality.AUDIO])
-        absent = deaf._run(prefixes, branches, found, [])
-        heard = batches._run(prefixes, branches, whole, [])
-    assert torch.equal(dropped, absent)
-    assert not torch.allclose(dropped, heard, atol=1e-3)
+        dropped = batches.run(unheard)
+        absent = deaf.run(replace(heard, examples=(silent_list,)))
+        heard_scores = batches.run(heard)
+    torch.testing.assert_close(dropped, absent, atol=1e-5, rtol=0)
+    assert not torch.allclose(dropped, heard_scores, atol=1e-3)
     assert ITEMS.is_present_NM[0, 0], "the items themselves keep what a batch drops"
 
 
@@ -168,10 +187,10 @@ def test_of_all_modalities_at_least_one_is_kept(llm_folder: Path) -> None:
     fusion = replace(model_world.CONFIG.fusion, modality_dropout=0.9)
     batches = batches_of(fresh(llm_folder, replace(model_world.CONFIG, fusion=fusion)))
     rng = np.random.default_rng(0)
-    assert {len(batches._drop(rng, is_single=False)) for _ in range(60)} == {0, 1, 2}
-    single = [batches._drop(rng, is_single=True) for _ in range(60)]
+    assert {len(batches._drop(rng, "all")) for _ in range(60)} == {0, 1, 2}
+    single = [batches._drop(rng, "single") for _ in range(60)]
     assert {len(one) for one in single} == {2}
-    assert len({tuple(one) for one in single}) == 3, "each modality has its turn"
+    assert len(set(single)) == 3, "each modality has its turn"
 
 
 def test_gradients_reach_everything_that_is_trained_and_nothing_else(llm_folder: Path) -> None:
@@ -180,7 +199,7 @@ def test_gradients_reach_everything_that_is_trained_and_nothing_else(llm_folder:
     batches = batches_of(model)
     rng = np.random.default_rng(0)
     for _ in range(3):
-        batches.logits(rng, is_single=False).square().sum().backward()
+        batches.run(batches.draw(rng, stage())).square().sum().backward()
     for name, weight in model.named_parameters():
         if "lora_" in name:
             assert weight.grad is not None, name
@@ -248,8 +267,9 @@ def test_a_networks_block_is_told_of_but_not_fused(llm_folder: Path) -> None:
     ]
     assert features(told[0].candidates, model.blocks).shape[1] == 3 * 4 + 1
     batches = Batches(model, told, items=items, titles=model_world.TITLES)
-    for is_single in (True, False):
-        logits = batches.logits(np.random.default_rng(0), is_single=is_single)
+    seen: tuple[Sees, ...] = ("titles", "single", "all")
+    for sees in seen:
+        logits = batches.run(batches.draw(np.random.default_rng(0), stage(sees)))
         assert torch.isfinite(logits).all()
     tokens = model.fuse(*tensors(items, slice(None)))
     torch.testing.assert_close(tokens, model.fuse(*tensors(ITEMS, slice(None))))

@@ -19,7 +19,7 @@ from ranker import tokens
 from ranker.config import RankerConfig
 from ranker.examples import Example
 from ranker.llm_reranker import LlmReranker
-from ranker.training import _loss, train
+from ranker.training import train
 from tests.ranker import model_world
 
 Step = tuple[str, int, int, float]
@@ -173,15 +173,6 @@ def test_the_pointwise_loss_trains_too(adapter: Path, llm_folder: Path, tmp_path
     assert models.read_facts(folder).config.training.loss == "pointwise"
     one, other = (load_file(path / models.WEIGHTS) for path in (adapter, folder))
     assert not torch.equal(one["fusion.project.weight"], other["fusion.project.weight"])
-
-
-def test_losses_are_as_written_by_hand() -> None:
-    logits = torch.tensor([[2.0, 0.0, -1.0]])
-    assert _loss(logits, "listwise") == pytest.approx(
-        float(torch.log(1 + torch.exp(torch.tensor(-2.0)) + torch.exp(torch.tensor(-3.0))))
-    )
-    softplus = torch.nn.functional.softplus(torch.tensor([-2.0, 0.0, -1.0]))
-    assert _loss(logits, "pointwise") == pytest.approx(float(softplus.mean()))
 
 
 def test_half_precision_is_trained_and_loaded(llm_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""Examples in, all that training wants to know of them beforehand out, in one pass.
+
+Examples may lie on disk, so each is read once here: for the digest that names the adapter, for the
+behaviors that prompts have words for, and for the features that the prior is fitted on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from embedders import torchaudio_cpu
+
+torchaudio_cpu.load()
+
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+
+from embedders.checkpoint import resolve  # noqa: E402
+from embedders.items import Interaction  # noqa: E402
+from ranker.config import RankerConfig  # noqa: E402
+from ranker.curriculum import TEXT, plan  # noqa: E402
+from ranker.evidence import features  # noqa: E402
+from ranker.examples import Example  # noqa: E402
+from ranker.prompts import vocabulary  # noqa: E402
+from retrieval.concatenated import ItemVectors  # noqa: E402
+
+FORMAT = 2  # raised when the same input would give another adapter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What there is to learn from."""
+
+    fingerprint: str
+    """Of everything that training reads of the examples, in their order."""
+    behaviors: tuple[str, ...]
+    features: tuple[NDArray[np.float32], ...]
+    """Of each example's candidates, [N, F]; masked ones are left out."""
+    is_chosen: tuple[NDArray[np.bool_], ...]
+
+
+def survey(examples: Sequence[Example], *, blocks: Sequence[str], config: RankerConfig) -> Survey:
+    """Read every example once.
+
+    Args:
+        examples: What is trained on; only its length and places are used.
+        blocks: What evidence tells of, by name.
+    """
+    whole = hashlib.sha256()
+    events: dict[tuple[str, float | None], Interaction] = {}
+    asked: set[str] = set()
+    found, is_chosen = [], []
+    for place in range(len(examples)):
+        example = examples[place]
+        picked = [example.candidates[n] for n in unmasked(example)]
+        found.append(features(picked, blocks))
+        is_chosen.append(np.array([one.item_id in example.chosen for one in picked], dtype=bool))
+        whole.update(_read(example) + features(example.candidates, blocks).tobytes())
+        for event in example.query.history or ():
+            events.setdefault((event.behavior, event.weight), event)
+        if config.prompt.asks_behavior and example.query.behavior is not None:
+            asked.add(example.query.behavior)
+    return Survey(
+        fingerprint=whole.hexdigest(),
+        behaviors=vocabulary(events.values(), asked=asked),
+        features=tuple(found),
+        is_chosen=tuple(is_chosen),
+    )
+
+
+def unmasked(example: Example) -> tuple[int, ...]:
+    """The places of the candidates that are either chosen or not."""
+    return tuple(range(len(example.candidates)))
+
+
+def fingerprint(examples: Sequence[Example], *, blocks: Sequence[str]) -> str:
+    """A digest of everything that is read of these examples, in their order."""
+    whole = hashlib.sha256()
+    for place in range(len(examples)):
+        example = examples[place]
+        whole.update(_read(example) + features(example.candidates, blocks).tobytes())
+    return whole.hexdigest()
+
+
+def adapter_name(
+    fingerprints: Sequence[str],
+    *,
+    items: ItemVectors,
+    titles: Mapping[str, str],
+    behaviors: Sequence[str],
+    llm: str,
+    config: RankerConfig,
+) -> str:
+    """Twelve hex digits of everything that the adapter depends on."""
+    revision = resolve(llm, revision=config.llm.revision).revision
+    facts: list[Any] = [FORMAT, asdict(config), list(behaviors), Path(llm).name, revision]
+    facts += [[space.space_id for space in items.spaces], items.item_ids, list(fingerprints)]
+    written = {config.prompt.history, config.prompt.candidates}
+    if written != {"tokens"} or TEXT in {stage.name for stage in plan(config)}:
+        facts.append(sorted(titles.items()))
+    whole = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    whole.update(items.vectors_ND.tobytes() + items.is_present_NM.tobytes())
+    return whole.hexdigest()[:12]
+
+
+def _read(example: Example) -> bytes:
+    query = example.query
+    history = [
+        (event.item_id, event.behavior, event.weight, str(event.timestamp))
+        for event in query.history or ()
+    ]
+    facts = [
+        [query.user_id, str(query.as_of), query.behavior, history],
+        sorted(example.weights.items()),
+        sorted(example.chosen),
+        [candidate.item_id for candidate in example.candidates],
+    ]
+    return json.dumps(facts).encode()
