@@ -47,6 +47,8 @@ class Plan:
     asked: tuple[str, ...] = ()
     """The items that the caller brought; those that are not found are reported."""
     top_k: int
+    explains: bool = False
+    """Whether all that is returned is explained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class Outcome:
     items: tuple[tuple[RankedItem, str], ...]
     """Each with its title, which is empty for an unknown item."""
     judged_by: str
+    logit_weight: float
     num_candidates: int
 
 
@@ -75,11 +78,14 @@ def carry_out(plan: Plan, job: Job, watch: Stopwatch) -> Outcome:
     ranking = None
     if candidates:
         with watch.stage("rerank"):
-            ranking = serving.rerank(plan.query, candidates)
+            ranking = serving.rerank(
+                plan.query, candidates, num_explained=plan.top_k if plan.explains else 0
+            )
     items = _complete(ranking, plan, found={candidate.item_id for candidate in candidates})
     return Outcome(
         items=tuple((item, serving.title(item.item_id) or "") for item in items),
         judged_by=ranking.judged_by if ranking else "",
+        logit_weight=ranking.logit_weight if ranking else 1.0,
         num_candidates=len(candidates),
     )
 

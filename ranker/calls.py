@@ -52,6 +52,8 @@ def rerank_request(
     user_id: str | None,
     history: Sequence[Interaction] | None,
     top_k: int,
+    behavior: str,
+    explain: bool,
     generation_id: str,
     request_id: str,
 ) -> pb.RerankRequest:
@@ -64,6 +66,8 @@ def rerank_request(
         user=wire.to_user(user_id=user_id, history=history),
         item_ids=_ids("item_ids", item_ids),
         top_k=_count("top_k", top_k),
+        behavior=behavior,
+        explain=explain,
         generation_id=generation_id,
         request_id=request_id,
     )
@@ -77,6 +81,8 @@ def recommend_request(
     num_candidates: int,
     exclude_item_ids: Sequence[str],
     include_seen: bool,
+    behavior: str,
+    explain: bool,
     generation_id: str,
     request_id: str,
 ) -> pb.RecommendRequest:
@@ -91,6 +97,8 @@ def recommend_request(
         num_candidates=_count("num_candidates", num_candidates),
         exclude_item_ids=_ids("exclude_item_ids", exclude_item_ids),
         include_seen=include_seen,
+        behavior=behavior,
+        explain=explain,
         generation_id=generation_id,
         request_id=request_id,
     )

@@ -57,6 +57,8 @@ class RankerClient:
         user_id: str | None = None,
         history: Sequence[Interaction] | None = None,
         top_k: int = 0,
+        behavior: str = "",
+        explain: bool = False,
         generation_id: str = "",
         request_id: str = "",
         timeout_s: float | None = None,
@@ -68,6 +70,9 @@ class RankerClient:
             user_id: A user whose history the store holds; else give `history`.
             history: What the user did, oldest first; empty for one of whom nothing is known.
             top_k: How many to return; 0 returns all.
+            behavior: What is asked about, one of `info().behaviors`; empty for any choice.
+            explain: Whether every returned item says what each block of vectors adds to its
+                score; that costs as much as many more candidates.
             generation_id: The generation that must answer; empty takes the one that is served.
             request_id: Echoed in the answer and in the server's log; made up where empty.
             timeout_s: This call's deadline.
@@ -77,6 +82,8 @@ class RankerClient:
             user_id=user_id,
             history=history,
             top_k=top_k,
+            behavior=behavior,
+            explain=explain,
             generation_id=generation_id,
             request_id=request_id,
         )
@@ -91,6 +98,8 @@ class RankerClient:
         num_candidates: int = 0,
         exclude_item_ids: Sequence[str] = (),
         include_seen: bool = False,
+        behavior: str = "",
+        explain: bool = False,
         generation_id: str = "",
         request_id: str = "",
         timeout_s: float | None = None,
@@ -104,6 +113,8 @@ class RankerClient:
             num_candidates: How many to retrieve and rerank; 0 takes the server's default.
             exclude_item_ids: Items that must not be returned.
             include_seen: Whether items of the user's history may be returned.
+            behavior: What is asked about, one of `info().behaviors`; empty for any choice.
+            explain: Whether every returned item says what each block of vectors adds to its score.
             generation_id: The generation that must answer; empty takes the one that is served.
             request_id: Echoed in the answer and in the server's log; made up where empty.
             timeout_s: This call's deadline.
@@ -115,6 +126,8 @@ class RankerClient:
             num_candidates=num_candidates,
             exclude_item_ids=exclude_item_ids,
             include_seen=include_seen,
+            behavior=behavior,
+            explain=explain,
             generation_id=generation_id,
             request_id=request_id,
         )
@@ -163,6 +176,8 @@ class AsyncRankerClient:
         user_id: str | None = None,
         history: Sequence[Interaction] | None = None,
         top_k: int = 0,
+        behavior: str = "",
+        explain: bool = False,
         generation_id: str = "",
         request_id: str = "",
         timeout_s: float | None = None,
@@ -173,6 +188,8 @@ class AsyncRankerClient:
             user_id=user_id,
             history=history,
             top_k=top_k,
+            behavior=behavior,
+            explain=explain,
             generation_id=generation_id,
             request_id=request_id,
         )
@@ -187,6 +204,8 @@ class AsyncRankerClient:
         num_candidates: int = 0,
         exclude_item_ids: Sequence[str] = (),
         include_seen: bool = False,
+        behavior: str = "",
+        explain: bool = False,
         generation_id: str = "",
         request_id: str = "",
         timeout_s: float | None = None,
@@ -199,6 +218,8 @@ class AsyncRankerClient:
             num_candidates=num_candidates,
             exclude_item_ids=exclude_item_ids,
             include_seen=include_seen,
+            behavior=behavior,
+            explain=explain,
             generation_id=generation_id,
             request_id=request_id,
         )

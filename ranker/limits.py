@@ -36,6 +36,9 @@ class ServiceLimits:
     """What Recommend retrieves where the request names no number."""
     default_top_k: int = 10
     """What Recommend returns where the request names no number."""
+    explained: int = 50
+    """Items returned by a request that asks for explanations: each costs as much as 31 candidates
+    where it is in five blocks."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):

@@ -4,12 +4,14 @@ Ids are opaque: any text that is not empty and not longer than the limit. Whethe
 catalog knows them is not decided here.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ranker import statuses, wire
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
+from ranker.serving import unaskable
 from retrieval.candidates import Query
 
 
@@ -18,6 +20,8 @@ class Complaints:
     """Collects (field's path, what to mend) until all fields are looked at."""
 
     limits: ServiceLimits
+    behaviors: Sequence[str] = ()
+    """What may be asked about."""
     found: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, path: str, mend: str) -> None:
@@ -40,19 +44,40 @@ class Complaints:
         if value > limit:
             self.add(path, f"{value}, at most {limit} is allowed")
 
+    def check_behavior(self, behavior: str) -> None:
+        """One that may be asked about, or none."""
+        if behavior and behavior not in self.behaviors:
+            self.add("behavior", unaskable(statuses.shortened(behavior), self.behaviors))
+
+    def check_explained(self, num_explained: int) -> None:
+        """As many items as may be explained at once."""
+        if num_explained > self.limits.explained:
+            self.add(
+                "explain",
+                f"of {num_explained} items, at most {self.limits.explained} are allowed; "
+                f"ask for a smaller top_k",
+            )
+
     def raise_any(self) -> None:
         """Raises INVALID_ARGUMENT where anything was found."""
         if self.found:
             raise statuses.invalid(self.found)
 
 
-def read_rerank(request: pb.RerankRequest, limits: ServiceLimits) -> Query:
+def read_rerank(
+    request: pb.RerankRequest, limits: ServiceLimits, *, behaviors: Sequence[str] = ()
+) -> Query:
     """The query of a Rerank; the items stay in the request.
+
+    Args:
+        request: As it came.
+        limits: What it may ask for.
+        behaviors: Those that it may ask about.
 
     Raises:
         StatusError: INVALID_ARGUMENT, naming every field at fault.
     """
-    complaints = Complaints(limits)
+    complaints = Complaints(limits, behaviors)
     _check_user(request.user, complaints)
     if not request.item_ids:
         complaints.add("item_ids", "empty; send the items to order")
@@ -61,18 +86,28 @@ def read_rerank(request: pb.RerankRequest, limits: ServiceLimits) -> Query:
     complaints.check_at_most("top_k", request.top_k, limits.top_k)
     complaints.check_length("request_id", request.request_id)
     complaints.check_length("generation_id", request.generation_id)
+    complaints.check_behavior(request.behavior)
+    if request.explain:
+        complaints.check_explained(request.top_k or len(request.item_ids))
     complaints.raise_any()
     # Whoever brings the candidates decides what may be shown again.
-    return _query(request.user, exclude_seen=False, exclude=frozenset())
+    return _query(request, exclude_seen=False, exclude=frozenset())
 
 
-def read_recommend(request: pb.RecommendRequest, limits: ServiceLimits) -> tuple[Query, int, int]:
+def read_recommend(
+    request: pb.RecommendRequest, limits: ServiceLimits, *, behaviors: Sequence[str] = ()
+) -> tuple[Query, int, int]:
     """The query of a Recommend, how many to retrieve, and how many to return.
+
+    Args:
+        request: As it came.
+        limits: What it may ask for.
+        behaviors: Those that it may ask about.
 
     Raises:
         StatusError: INVALID_ARGUMENT, naming every field at fault.
     """
-    complaints = Complaints(limits)
+    complaints = Complaints(limits, behaviors)
     top_k = request.top_k or limits.default_top_k
     # A small limit on candidates also bounds what a default may ask for.
     default = max(limits.default_candidates, min(top_k, limits.candidates))
@@ -87,20 +122,29 @@ def read_recommend(request: pb.RecommendRequest, limits: ServiceLimits) -> tuple
     _check_item_ids("exclude_item_ids", request.exclude_item_ids, complaints, limit=limits.exclude)
     complaints.check_length("request_id", request.request_id)
     complaints.check_length("generation_id", request.generation_id)
+    complaints.check_behavior(request.behavior)
+    if request.explain:
+        complaints.check_explained(top_k)
     complaints.raise_any()
     query = _query(
-        request.user,
+        request,
         exclude_seen=not request.include_seen,
         exclude=frozenset(request.exclude_item_ids),
     )
     return query, num_candidates, top_k
 
 
-def _query(user: pb.User, *, exclude_seen: bool, exclude: frozenset[str]) -> Query:
-    if user.WhichOneof("identity") == "user_id":
-        return Query(user_id=user.user_id, exclude_seen=exclude_seen, exclude=exclude)
+def _query(
+    request: pb.RerankRequest | pb.RecommendRequest, *, exclude_seen: bool, exclude: frozenset[str]
+) -> Query:
+    user = request.user
+    is_stored = user.WhichOneof("identity") == "user_id"
     return Query(
-        history=wire.from_history(user.history), exclude_seen=exclude_seen, exclude=exclude
+        user_id=user.user_id,
+        history=None if is_stored else wire.from_history(user.history),
+        exclude_seen=exclude_seen,
+        exclude=exclude,
+        behavior=request.behavior or None,
     )
 
 
@@ -122,6 +166,8 @@ def _check_history(history: pb.History, complaints: Complaints) -> None:
     for position, event in enumerate(history.interactions):
         complaints.check_id(f"{path}[{position}].item_id", event.item_id)
         complaints.check_id(f"{path}[{position}].behavior", event.behavior)
+        if event.HasField("weight") and not math.isfinite(event.weight):
+            complaints.add(f"{path}[{position}].weight", f"{event.weight}, a number is needed")
         if event.HasField("timestamp"):
             try:
                 event.timestamp.ToDatetime()

@@ -52,7 +52,7 @@ class RankerService(pb_grpc.RankerServiceServicer):
     async def Rerank(self, request: pb.RerankRequest, context: Any) -> pb.RerankResponse:
         """Orders the caller's items; items that the generation does not hold come last."""
         watch, serving = Stopwatch(), self._serving
-        query = requests.read_rerank(request, self._limits)
+        query = requests.read_rerank(request, self._limits, behaviors=serving.info.behaviors)
         _check_generation(request.generation_id, serving)
         item_ids = tuple(request.item_ids)
         plan = Plan(
@@ -62,6 +62,7 @@ class RankerService(pb_grpc.RankerServiceServicer):
             find=lambda: serving.score(query, item_ids),
             asked=item_ids,
             top_k=request.top_k or len(item_ids),
+            explains=request.explain,
         )
         response = pb.RerankResponse(request_id=request.request_id or _new_request_id())
         _fill(response, await self._answer(plan, watch, context), plan, watch)
@@ -70,7 +71,9 @@ class RankerService(pb_grpc.RankerServiceServicer):
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Retrieves candidates and orders them."""
         watch, serving = Stopwatch(), self._serving
-        query, num_candidates, top_k = requests.read_recommend(request, self._limits)
+        query, num_candidates, top_k = requests.read_recommend(
+            request, self._limits, behaviors=serving.info.behaviors
+        )
         _check_generation(request.generation_id, serving)
         plan = Plan(
             method="Recommend",
@@ -78,6 +81,7 @@ class RankerService(pb_grpc.RankerServiceServicer):
             query=query,
             find=lambda: serving.retrieve(query, limit=num_candidates),
             top_k=top_k,
+            explains=request.explain,
         )
         response = pb.RecommendResponse(request_id=request.request_id or _new_request_id())
         _fill(response, await self._answer(plan, watch, context), plan, watch)
@@ -106,6 +110,7 @@ def _fill(
     """Everything that both answers have in common."""
     response.generation_id = plan.serving.info.generation_id
     response.judged_by = outcome.judged_by
+    response.logit_weight = outcome.logit_weight
     response.items.extend(wire.to_ranked_item(item, title=title) for item, title in outcome.items)
     response.timings.CopyFrom(
         pb.Timings(**{f"{stage}_ms": seconds * 1e3 for stage, seconds in watch.seconds.items()})

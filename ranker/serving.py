@@ -31,6 +31,15 @@ class ServingInfo:
     """The calibrator's id; empty where scores are not calibrated."""
 
 
+def unaskable(behavior: str, askable: Sequence[str]) -> str:
+    """What is wrong with asking about this behavior, and what to do; empty where nothing is."""
+    if behavior in askable:
+        return ""
+    if not askable:
+        return "this ranker foresees any choice alike; leave the behavior out"
+    return f"{behavior!r} is none of those that can be asked about: {', '.join(askable)}"
+
+
 class Serving(Protocol):
     """One generation, loaded and checked. Its methods may be called from several threads.
 

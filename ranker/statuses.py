@@ -55,9 +55,12 @@ class StatusError(Exception):
 
 def shown(text: str) -> str:
     """A caller's text quoted for a sentence, shortened where it is long."""
-    if len(text) > SHOWN_CHARACTERS:
-        text = text[: SHOWN_CHARACTERS - 1] + "…"
-    return repr(text)
+    return repr(shortened(text))
+
+
+def shortened(text: str) -> str:
+    """A caller's text as far as a sentence can bear it."""
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def invalid(violations: Sequence[tuple[str, str]]) -> StatusError:

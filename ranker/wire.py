@@ -13,7 +13,7 @@ from embedders.vectors import Space
 from ranker.answers import Answer, RankerError, ServerInfo, Timings, TitledItem
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
-from ranker.ranking import RankedItem, Status
+from ranker.ranking import Explanation, RankedItem, Status
 from ranker.serving import ServingInfo
 
 TO_MODALITY = {
@@ -56,6 +56,7 @@ def from_history(message: pb.History) -> tuple[Interaction, ...]:
         Interaction(
             item_id=event.item_id,
             behavior=event.behavior,
+            weight=event.weight if event.HasField("weight") else None,
             timestamp=event.timestamp.ToDatetime(UTC) if event.HasField("timestamp") else None,
             position=None if event.HasField("timestamp") else position,
         )
@@ -75,6 +76,8 @@ def to_ranked_item(item: RankedItem, *, title: str) -> pb.RankedItem:
         retrieval_score=item.retrieval_score,
         present=[TO_MODALITY[modality] for modality in item.present],
         title=title,
+        probability=item.probability,
+        explanation=item.explanation and _to_explanation(item.explanation),
     )
 
 
@@ -85,6 +88,7 @@ def from_answer(message: pb.RerankResponse | pb.RecommendResponse) -> Answer:
         items=tuple(map(_from_ranked_item, message.items)),
         generation_id=message.generation_id,
         judged_by=message.judged_by,
+        logit_weight=message.logit_weight,
         request_id=message.request_id,
         timings=Timings(
             queue_ms=timings.queue_ms,
@@ -103,6 +107,8 @@ def to_info(info: ServingInfo, limits: ServiceLimits) -> pb.GetInfoResponse:
         num_items=info.num_items,
         spaces=map(_to_space, info.spaces),
         limits=pb.GetInfoResponse.Limits(**{name: getattr(limits, name) for name in LIMIT_NAMES}),
+        behaviors=info.behaviors,
+        calibrator=info.calibrator,
     )
     message.as_of.FromDatetime(info.as_of)
     return message
@@ -117,11 +123,13 @@ def from_info(message: pb.GetInfoResponse) -> ServerInfo:
         spaces=tuple(_from_spaces(message.spaces)),
         as_of=message.as_of.ToDatetime(UTC),
         limits=ServiceLimits(**{name: getattr(message.limits, name) for name in LIMIT_NAMES}),
+        behaviors=tuple(message.behaviors),
+        calibrator=message.calibrator,
     )
 
 
 def _to_interaction(event: Interaction) -> pb.Interaction:
-    message = pb.Interaction(item_id=event.item_id, behavior=event.behavior)
+    message = pb.Interaction(item_id=event.item_id, behavior=event.behavior, weight=event.weight)
     if event.timestamp is not None:
         message.timestamp.FromDatetime(event.timestamp)
     return message
@@ -138,6 +146,26 @@ def _from_ranked_item(message: pb.RankedItem) -> TitledItem:
         retrieval_score=message.retrieval_score,
         present=tuple(_known(FROM_MODALITY, value) for value in message.present),
         title=message.title,
+        probability=message.probability if message.HasField("probability") else None,
+        explanation=(
+            _from_explanation(message.explanation) if message.HasField("explanation") else None
+        ),
+    )
+
+
+def _to_explanation(explanation: Explanation) -> pb.Explanation:
+    return pb.Explanation(
+        base=explanation.base,
+        contributions=[
+            pb.Explanation.Contribution(block=block, value=value)
+            for block, value in sorted(explanation.contributions.items())
+        ],
+    )
+
+
+def _from_explanation(message: pb.Explanation) -> Explanation:
+    return Explanation(
+        base=message.base, contributions={one.block: one.value for one in message.contributions}
     )
 
 

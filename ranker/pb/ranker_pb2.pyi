@@ -154,32 +154,36 @@ class Timings(_message.Message):
     def __init__(self, retrieve_ms: _Optional[float] = ..., rerank_ms: _Optional[float] = ..., total_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ...) -> None: ...
 
 class RerankResponse(_message.Message):
-    __slots__ = ("request_id", "generation_id", "items", "timings", "judged_by")
+    __slots__ = ("request_id", "generation_id", "items", "timings", "judged_by", "logit_weight")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     JUDGED_BY_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     generation_id: str
     items: _containers.RepeatedCompositeFieldContainer[RankedItem]
     timings: Timings
     judged_by: str
-    def __init__(self, request_id: _Optional[str] = ..., generation_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., judged_by: _Optional[str] = ...) -> None: ...
+    logit_weight: float
+    def __init__(self, request_id: _Optional[str] = ..., generation_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., judged_by: _Optional[str] = ..., logit_weight: _Optional[float] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
-    __slots__ = ("request_id", "generation_id", "items", "timings", "judged_by")
+    __slots__ = ("request_id", "generation_id", "items", "timings", "judged_by", "logit_weight")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_ID_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     JUDGED_BY_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     generation_id: str
     items: _containers.RepeatedCompositeFieldContainer[RankedItem]
     timings: Timings
     judged_by: str
-    def __init__(self, request_id: _Optional[str] = ..., generation_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., judged_by: _Optional[str] = ...) -> None: ...
+    logit_weight: float
+    def __init__(self, request_id: _Optional[str] = ..., generation_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RankedItem, _Mapping]]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., judged_by: _Optional[str] = ..., logit_weight: _Optional[float] = ...) -> None: ...
 
 class GetInfoRequest(_message.Message):
     __slots__ = ()
@@ -188,7 +192,7 @@ class GetInfoRequest(_message.Message):
 class GetInfoResponse(_message.Message):
     __slots__ = ("generation_id", "model", "num_items", "spaces", "limits", "as_of", "behaviors", "calibrator")
     class Limits(_message.Message):
-        __slots__ = ("candidates", "history", "message_bytes", "top_k", "id_length", "exclude", "queue", "workers", "default_candidates", "default_top_k")
+        __slots__ = ("candidates", "history", "message_bytes", "top_k", "id_length", "exclude", "queue", "workers", "default_candidates", "default_top_k", "explained")
         CANDIDATES_FIELD_NUMBER: _ClassVar[int]
         HISTORY_FIELD_NUMBER: _ClassVar[int]
         MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +203,7 @@ class GetInfoResponse(_message.Message):
         WORKERS_FIELD_NUMBER: _ClassVar[int]
         DEFAULT_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
         DEFAULT_TOP_K_FIELD_NUMBER: _ClassVar[int]
+        EXPLAINED_FIELD_NUMBER: _ClassVar[int]
         candidates: int
         history: int
         message_bytes: int
@@ -209,7 +214,8 @@ class GetInfoResponse(_message.Message):
         workers: int
         default_candidates: int
         default_top_k: int
-        def __init__(self, candidates: _Optional[int] = ..., history: _Optional[int] = ..., message_bytes: _Optional[int] = ..., top_k: _Optional[int] = ..., id_length: _Optional[int] = ..., exclude: _Optional[int] = ..., queue: _Optional[int] = ..., workers: _Optional[int] = ..., default_candidates: _Optional[int] = ..., default_top_k: _Optional[int] = ...) -> None: ...
+        explained: int
+        def __init__(self, candidates: _Optional[int] = ..., history: _Optional[int] = ..., message_bytes: _Optional[int] = ..., top_k: _Optional[int] = ..., id_length: _Optional[int] = ..., exclude: _Optional[int] = ..., queue: _Optional[int] = ..., workers: _Optional[int] = ..., default_candidates: _Optional[int] = ..., default_top_k: _Optional[int] = ..., explained: _Optional[int] = ...) -> None: ...
     class Space(_message.Message):
         __slots__ = ("modality", "space_id", "dim", "encoder", "revision", "preprocessing", "is_normalized")
         MODALITY_FIELD_NUMBER: _ClassVar[int]

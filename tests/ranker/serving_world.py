@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from embedders.items import Interaction, Modality
 from embedders.vectors import Space
-from ranker.ranking import RankedItem, Ranking, Status
+from ranker.ranking import Explanation, RankedItem, Ranking, Status
 from ranker.serving import ServingInfo
 from retrieval.candidates import Candidate, Query
 
@@ -21,6 +21,8 @@ BEST_FIRST = ["e", "c", "d", "b", "a"]
 TITLES = {item_id: f"The {item_id}" for item_id in SCORES}
 TEXT_SPACE = Space(modality=Modality.TEXT, encoder="table", revision="1", dim=3)
 FUSED_SPACE = Space(modality=None, encoder="tokens", revision="1", dim=2, is_normalized=False)
+BEHAVIORS = ("purchase", "view")
+LOGIT_WEIGHT = 0.7
 BORN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 SEEN = Interaction(item_id="a", behavior="view", timestamp=BORN)
 
@@ -36,6 +38,7 @@ class TableServing:
         self.reranked: list[Query] = []
         self.error: Exception | None = None
         self.info_error: Exception | None = None
+        self.behaviors = BEHAVIORS
 
     @property
     def info(self) -> ServingInfo:
@@ -47,6 +50,8 @@ class TableServing:
             num_items=len(SCORES),
             spaces=(TEXT_SPACE, FUSED_SPACE),
             as_of=BORN,
+            behaviors=self.behaviors,
+            calibrator="c0ffee",
         )
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
@@ -69,13 +74,19 @@ class TableServing:
             raise self.error
         return _candidates([item_id for item_id in SCORES if item_id in item_ids])
 
-    def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Ranking:
+    def rerank(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+    ) -> Ranking:
         self.reranked.append(query)
         order = sorted(candidates, key=lambda each: (-SCORES[each.item_id], each.item_id))
         return Ranking(
-            items=tuple(_ranked(each, rank) for rank, each in enumerate(order, start=1)),
+            items=tuple(
+                _ranked(each, rank, is_explained=rank <= num_explained)
+                for rank, each in enumerate(order, start=1)
+            ),
             generation_id=self._generation_id,
             judged_by="table",
+            logit_weight=LOGIT_WEIGHT,
         )
 
     @contextmanager
@@ -95,7 +106,13 @@ def _candidates(item_ids: Sequence[str]) -> list[Candidate]:
     ]
 
 
-def _ranked(candidate: Candidate, rank: int) -> RankedItem:
+def explained(item_id: str) -> Explanation:
+    """Text is all that tells one item from another; `e` has none."""
+    contributions = {"text": SCORES[item_id] - 0.05 if item_id != "e" else 0.0, "sequence": 0.0}
+    return Explanation(base=0.05 if item_id != "e" else SCORES["e"], contributions=contributions)
+
+
+def _ranked(candidate: Candidate, rank: int, *, is_explained: bool) -> RankedItem:
     has_vectors = candidate.item_id != "e"
     return RankedItem(
         item_id=candidate.item_id,
@@ -106,4 +123,6 @@ def _ranked(candidate: Candidate, rank: int) -> RankedItem:
         retrieval_rank=candidate.rank,
         retrieval_score=candidate.score,
         present=(Modality.TEXT,) if has_vectors else (),
+        probability=SCORES[candidate.item_id] / 2 if has_vectors else None,
+        explanation=explained(candidate.item_id) if is_explained else None,
     )

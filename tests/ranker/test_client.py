@@ -96,15 +96,19 @@ def impostor() -> Iterator[Any]:
 def test_the_remote_ranking_equals_the_local_one_bit_for_bit(
     client: RankerClient, serving: TableServing
 ) -> None:
-    answer = client.rerank(["d", "a", "e", "c", "b"], user_id="ada", request_id="r1")
+    asked = ["d", "a", "e", "c", "b"]
+    answer = client.rerank(asked, user_id="ada", request_id="r1", explain=True)
     query = Query(user_id="ada")
-    local = serving.rerank(query, serving.score(query, BEST_FIRST))
+    local = serving.rerank(query, serving.score(query, BEST_FIRST), num_explained=5)
     names = [each.name for each in fields(RankedItem)]
     remote = tuple(
         RankedItem(**{name: getattr(item, name) for name in names}) for item in answer.items
     )
     assert remote == local.items
     assert (answer.generation_id, answer.judged_by) == (local.generation_id, local.judged_by)
+    assert answer.logit_weight == local.logit_weight != 1
+    priors = [answer.prior(item) for item in answer.items]
+    assert priors == [local.prior(item) for item in local.items]
     assert isinstance(answer, Ranking)
     assert answer.request_id == "r1"
     assert [item.title for item in answer.items] == [TITLES[item_id] for item_id in BEST_FIRST]
@@ -112,9 +116,19 @@ def test_the_remote_ranking_equals_the_local_one_bit_for_bit(
 
 
 def test_a_history_arrives_as_it_was_sent(client: RankerClient, serving: TableServing) -> None:
-    history = [VIEWED, Interaction(item_id="c", behavior="cart", position=1)]
+    history = [VIEWED, Interaction(item_id="c", behavior="cart", weight=4.5, position=1)]
     client.rerank(["a"], history=history)
     assert serving.reranked[0].history == tuple(history)
+
+
+def test_what_is_asked_about_arrives(client: RankerClient, serving: TableServing) -> None:
+    assert client.info().behaviors == ("purchase", "view")
+    client.recommend(user_id="ada", behavior="purchase", explain=True)
+    client.rerank(["a"], user_id="ada")
+    assert [query.behavior for query in serving.reranked] == ["purchase", None]
+    with pytest.raises(RankerError, match="none of those that can be asked about") as refused:
+        client.rerank(["a"], user_id="ada", behavior="sniff")
+    assert [bad.field for bad in refused.value.violations] == ["behavior"]
 
 
 def test_unknown_items_are_no_error(client: RankerClient) -> None:

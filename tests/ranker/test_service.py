@@ -1,5 +1,6 @@
 """The service behind a real server, asked by the generated stub: answers known from a table."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,14 @@ from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
 from ranker.server import RankerServer, running
-from tests.ranker.serving_world import BEST_FIRST, RETRIEVAL_SCORES, SCORES, TITLES, TableServing
+from tests.ranker.serving_world import (
+    BEST_FIRST,
+    LOGIT_WEIGHT,
+    RETRIEVAL_SCORES,
+    SCORES,
+    TITLES,
+    TableServing,
+)
 
 ADA = pb.User(user_id="ada")
 LIMITS = ServiceLimits(
@@ -29,6 +37,7 @@ LIMITS = ServiceLimits(
     queue=2,
     default_candidates=4,
     default_top_k=2,
+    explained=3,
 )
 PATIENCE_S = 10
 
@@ -57,6 +66,11 @@ def stub(channel: grpc.Channel) -> pb_grpc.RankerServiceStub:
 
 def history(*events: tuple[str, str]) -> pb.User:
     interactions = [pb.Interaction(item_id=item_id, behavior=how) for item_id, how in events]
+    return pb.User(history=pb.History(interactions=interactions))
+
+
+def rated(*weights: float) -> pb.User:
+    interactions = [pb.Interaction(item_id="a", behavior="rate", weight=one) for one in weights]
     return pb.User(history=pb.History(interactions=interactions))
 
 
@@ -196,6 +210,63 @@ def test_a_stored_user_is_named_and_an_inline_history_is_handed_on(
     assert second.timestamp.isoformat() == "2026-05-06T07:08:09.250000+00:00"
 
 
+def test_an_inline_events_weight_is_handed_on_and_may_be_missing(
+    stub: Any, serving: TableServing
+) -> None:
+    user = rated(4.5, 0.0)
+    user.history.interactions.add(item_id="b", behavior="view")
+    stub.Rerank(rerank("a", user=user), timeout=PATIENCE_S)
+    events = serving.reranked[0].history
+    assert events is not None
+    assert [event.weight for event in events] == [4.5, 0.0, None]
+
+
+def test_what_is_asked_about_is_handed_on(stub: Any, serving: TableServing) -> None:
+    stub.Rerank(rerank("a", behavior="purchase"), timeout=PATIENCE_S)
+    stub.Recommend(pb.RecommendRequest(user=ADA, behavior="view"), timeout=PATIENCE_S)
+    stub.Rerank(rerank("a"), timeout=PATIENCE_S)
+    assert [query.behavior for query in serving.reranked] == ["purchase", "view", None]
+
+
+def test_an_unknown_behavior_is_refused_with_those_that_are_known(stub: Any) -> None:
+    error = failure(stub.Rerank, rerank("a", behavior="sniff"))
+    assert error.details() == (
+        "behavior: 'sniff' is none of those that can be asked about: purchase, view"
+    )
+
+
+def test_a_ranker_that_tells_no_behaviors_apart_refuses_any(
+    stub: Any, serving: TableServing
+) -> None:
+    serving.behaviors = ()
+    error = failure(stub.Recommend, pb.RecommendRequest(user=ADA, behavior="view"))
+    assert violated(error) == ["behavior"]
+    assert "leave the behavior out" in error.details()
+
+
+def test_explanations_come_with_what_is_returned_and_only_when_asked_for(stub: Any) -> None:
+    request = rerank("d", "a", "e", "c", "b", top_k=2, explain=True)
+    items = stub.Rerank(request, timeout=PATIENCE_S).items
+    assert [item.item_id for item in items] == ["e", "c"]
+    assert [(one.block, one.value) for one in items[1].explanation.contributions] == [
+        ("sequence", 0.0),
+        ("text", SCORES["c"] - 0.05),
+    ]
+    assert items[1].explanation.base == 0.05
+    found = stub.Recommend(pb.RecommendRequest(user=ADA, explain=True), timeout=PATIENCE_S)
+    assert all(item.HasField("explanation") for item in found.items)
+    plain = stub.Rerank(rerank("a", "b"), timeout=PATIENCE_S)
+    assert not any(item.HasField("explanation") for item in plain.items)
+
+
+def test_a_probability_comes_where_there_is_one_and_the_logits_weight_always(stub: Any) -> None:
+    response = stub.Rerank(rerank("c", "e"), timeout=PATIENCE_S)
+    without, item = response.items
+    assert item.probability == SCORES["c"] / 2
+    assert not without.HasField("probability")
+    assert response.logit_weight == LOGIT_WEIGHT
+
+
 def test_a_user_of_whom_nothing_is_known_is_answered(stub: Any, serving: TableServing) -> None:
     response = stub.Recommend(pb.RecommendRequest(user=history()), timeout=PATIENCE_S)
     assert [item.item_id for item in response.items] == ["c", "d"]
@@ -236,6 +307,8 @@ def test_info_tells_the_limits_the_spaces_and_the_generation(stub: Any) -> None:
     assert (info.limits.candidates, info.limits.message_bytes, info.limits.queue) == (10, 2000, 2)
     assert [space.modality for space in info.spaces] == [pb.MODALITY_TEXT, pb.MODALITY_UNSPECIFIED]
     assert info.spaces[0].space_id.startswith("text_table_")
+    assert list(info.behaviors) == ["purchase", "view"]
+    assert info.calibrator == "c0ffee"
 
 
 @pytest.mark.parametrize(
@@ -257,6 +330,11 @@ def test_info_tells_the_limits_the_spaces_and_the_generation(stub: Any) -> None:
         ),
         (rerank("a", user=history(("", "view"))), ["user.history.interactions[0].item_id"]),
         (rerank("a", user=history(*[("a", "view")] * 4)), ["user.history.interactions"]),
+        (rerank("a", user=rated(math.inf)), ["user.history.interactions[0].weight"]),
+        (rerank("a", behavior="sniff"), ["behavior"]),
+        (rerank("a", behavior="b" * 17), ["behavior"]),
+        (rerank("a", "b", "c", "d", explain=True), ["explain"]),
+        (rerank("a", "b", "c", "d", explain=True, top_k=4), ["explain"]),
         (rerank("", user=pb.User(), top_k=9), ["user", "item_ids[0]", "top_k"]),
     ],
 )
@@ -285,6 +363,8 @@ def test_a_time_that_no_calendar_has_is_a_field_at_fault(stub: Any, seconds: int
         ({"exclude_item_ids": ["a", "b", "c"]}, ["exclude_item_ids"]),
         ({"exclude_item_ids": [""]}, ["exclude_item_ids[0]"]),
         ({"user": None}, ["user"]),
+        ({"behavior": "sniff"}, ["behavior"]),
+        ({"top_k": 4, "num_candidates": 4, "explain": True}, ["explain"]),
     ],
 )
 def test_recommend_names_its_fields_at_fault(

@@ -32,6 +32,8 @@ def test_a_history_crosses_with_its_times_and_its_order() -> None:
     history = (
         Interaction(item_id="a", behavior="view", timestamp=BORN),
         Interaction(item_id="b", behavior="cart", position=1),
+        Interaction(item_id="c", behavior="rate", weight=4.5, position=2),
+        Interaction(item_id="c", behavior="rate", weight=0.0, position=3),
     )
     message = wire.to_user(user_id=None, history=history)
     arrived = pb.User.FromString(message.SerializeToString())
