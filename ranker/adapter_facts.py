@@ -30,6 +30,8 @@ class AdapterFacts:
     config: RankerConfig
     training: Mapping[str, Any]
     """Steps, losses, numbers of examples, versions: for people."""
+    asked: tuple[str, ...] = ()
+    """The behaviors that training asked about, and a query may; empty where none was told apart."""
 
     def save(self, folder: Path) -> None:
         """Write them; `read_facts` reads them."""

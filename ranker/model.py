@@ -88,6 +88,8 @@ class RankerModel(nn.Module):
         self.decoder: PreTrainedModel | PeftModel = llm.model
         self.calibrator: Calibrator | None = None
         """How far the LLM's logit is trusted; None where nothing was held out to learn it from."""
+        self.asked: tuple[str, ...] = ()
+        """The behaviors that training asked about; a query may name one of them."""
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -249,6 +251,7 @@ class RankerModel(nn.Module):
             llm_revision=self.llm.revision,
             config=self.config,
             training=training,
+            asked=self.asked,
         )
         facts.save(folder)
 
@@ -326,6 +329,7 @@ def load(folder: Path, *, llm: str | Path | None = None) -> RankerModel:
                 model.calibrator = Calibrator.load(folder / CALIBRATOR)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise AdapterError(f"{folder} is damaged ({error}): run `sommelier train`") from error
+    model.asked = facts.asked
     is_quantized = facts.config.llm.quantization is not None
     model.decoder = adapted if is_quantized else loras.merge(adapted)
     return model.requires_grad_(False).eval()
