@@ -110,7 +110,9 @@ class Batches:
             evidence.append(
                 without(found, self._model.blocks, self._unseen(drawn), example.weights)
             )
-            prefixes.append(prompter.prefix(visible_history(example.query)))
+            prefixes.append(
+                prompter.prefix(visible_history(example.query), text=example.query.text)
+            )
             branches.append(
                 [
                     prompter.branch(

@@ -111,6 +111,8 @@ class PromptConfig:
     """How the candidate is written."""
     title_tokens: int = 16
     """A longer title is cut off."""
+    text_tokens: int = 64
+    """A query's text that is longer is cut off."""
     asks_behavior: bool = False
     """Ask for a behavior: whether the user will view, or purchase (TMF). Training then tells each
     behavior's choices apart, and a query may name the one that it is about."""
@@ -120,6 +122,8 @@ class PromptConfig:
             raise ValueError(f"history_limit must be at least 0, got {self.history_limit}")
         if self.title_tokens < 1:
             raise ValueError(f"title_tokens must be at least 1, got {self.title_tokens}")
+        if self.text_tokens < 0:
+            raise ValueError(f"text_tokens must be at least 0, got {self.text_tokens}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

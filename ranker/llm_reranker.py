@@ -145,7 +145,7 @@ class LlmReranker(Reranker):
             tokens_RH: The fused tokens of each, in order; None for the items' own.
         """
         evidence_NH, priors_N = self._model.evidence(torch.from_numpy(features_NF))
-        prefix = self._prompter.prefix(visible_history(query))
+        prefix = self._prompter.prefix(visible_history(query), text=query.text)
         prefix_PH = self._model.embed(prefix, self._tokens_RH, evidence_NH)
         branches = [
             (

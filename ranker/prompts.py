@@ -1,13 +1,14 @@
 """A history and a candidate in, the LLM's input out: words, behaviors, item tokens, evidence.
 
-    prefix:  "history:"  (<behavior> [title] [item tokens]) ...      computed once for a user
+    prefix:  [text] "history:"  (<behavior> [title] [item tokens]) ...  computed once for a user
     branch:  "candidate:" [title] [item tokens] [evidence] [behavior] "choose?"      one for each
                                                                                   candidate
 
-Of title and item tokens the configuration says which are written, for the history and for the
-candidate apart; an item without a title is called "untitled" where nothing else would stand for it
-(its id would tell of order and origin, which is no content). The behavior that is asked about
-stands in the branch, so that questions of several behaviors share a prefix.
+The text is the query's own, such as who asks. Of title and item tokens the configuration says
+which are written, for the history and for the candidate apart; an item without a title is called
+"untitled" where nothing else would stand for it (its id would tell of order and origin, which is no
+content). The behavior that is asked about stands in the branch, so that questions of several
+behaviors share a prefix.
 
 The answer is read at the branch's last position, as logit("yes") - logit("no"). An item that was
 touched several times is written once, at its last event: repeated events say little and cost
@@ -75,14 +76,19 @@ class Prompter:
     """Fused tokens for each item."""
     config: PromptConfig
 
-    def prefix(self, history: Sequence[Interaction]) -> Codes:
-        """The user's part, [P]. Events with items that are not known are passed over."""
+    def prefix(self, history: Sequence[Interaction], *, text: str | None = None) -> Codes:
+        """The user's part, [P]. Events with items that are not known are passed over.
+
+        Args:
+            history: Oldest first.
+            text: The query's own words; they stand first.
+        """
         last: dict[str, Interaction] = {}
         for event in history:
             if event.item_id in self.row_of:
                 last.pop(event.item_id, None)
                 last[event.item_id] = event
-        codes = self._words(HISTORY)
+        codes = self._words(text or "")[: self.config.text_tokens] + self._words(HISTORY)
         events = list(last.values())
         for event in events[max(0, len(events) - self.config.history_limit) :]:
             codes.append(self._behavior(label(event.behavior, event.weight), event.behavior))

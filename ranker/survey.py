@@ -113,7 +113,7 @@ def _read(example: Example) -> bytes:
         for event in query.history or ()
     ]
     facts = [
-        [query.user_id, str(query.as_of), query.behavior, history],
+        [query.user_id, str(query.as_of), query.behavior, query.text, history],
         sorted(example.weights.items()),
         sorted(example.chosen),
         [candidate.item_id for candidate in example.candidates],

@@ -103,6 +103,19 @@ def test_the_trained_logits_are_the_served_scores(written: Written, llm_folder: 
     assert np.std(spread) > 0.01, "the LLM must tell candidates apart for this to say anything"
 
 
+def test_what_a_query_says_in_words_is_read_in_training_as_in_serving(llm_folder: Path) -> None:
+    model = fresh(llm_folder, config())
+    silent = EXAMPLES[0]
+    asked = replace(silent, query=replace(silent.query, text="an old blue novel"))
+    with torch.no_grad():
+        logits = batches_of(model).run(first(5, examples=[silent, asked]))
+    assert (logits[0] - logits[1]).abs().min() > 1e-4
+    ranking = reranker_of(model).rerank(asked.query, asked.candidates[:5])
+    scores = {one.item_id: one.score for one in ranking.items}
+    expected = torch.tensor([scores[one.item_id] for one in asked.candidates[:5]])
+    torch.testing.assert_close(logits[1], expected, atol=1e-4, rtol=0)
+
+
 def test_a_drawn_batch_is_one_chosen_candidate_and_others(llm_folder: Path) -> None:
     model = fresh(llm_folder, config())
     served = reranker_of(model)

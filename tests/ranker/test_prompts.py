@@ -13,13 +13,16 @@ from ranker.prompts import (
     ITEM,
     OTHER,
     STRIDE,
+    UNTITLED,
     WORD,
     Prompter,
     label,
     vocabulary,
 )
 
-WORDS = {word: n for n, word in enumerate((*FRAME, "red", "wine", "dark", "bread"), start=10)}
+WORDS = {
+    word: n for n, word in enumerate((*FRAME, "red", "wine", "dark", "bread", UNTITLED), start=10)
+}
 BEHAVIORS = (OTHER, "rate", "rate 4.5", "view")
 HISTORY = (
     Interaction(item_id="wine", behavior="view"),
@@ -73,6 +76,16 @@ def test_a_history_is_written_oldest_first_and_each_item_at_its_last_event() -> 
     assert read(prompter().prefix(HISTORY)) == expected
 
 
+def test_the_querys_own_words_stand_first_and_are_cut_off() -> None:
+    assert read(prompter().prefix(HISTORY[1:2], text="red wine")) == (
+        "red wine history: <view> #0 #1"
+    )
+    assert read(prompter(text_tokens=1).prefix((), text="dark wine")) == "dark history:"
+    assert read(prompter().prefix((), text="")) == read(prompter().prefix(()))
+    with pytest.raises(ValueError, match="text_tokens must be at least 0"):
+        PromptConfig(text_tokens=-1)
+
+
 def test_an_item_that_is_not_known_is_passed_over() -> None:
     assert read(prompter().prefix(HISTORY[2:3])) == "history:"
     assert read(prompter().prefix(())) == "history:"
@@ -98,6 +111,56 @@ def test_titles_stand_before_the_tokens_where_asked_for() -> None:
     assert read(asked.branch("wine", slot=3)) == "candidate: red wine #2 #3 e3 choose?"
     assert read(asked.branch("cheese", slot=0)) == "candidate: #4 #5 e0 choose?"
     assert read(asked.prefix(HISTORY[:1])) == "history: <view> #2 #3"
+
+
+@pytest.mark.parametrize(
+    ("written", "red_wine", "cheese"),
+    [
+        ("tokens", "#2 #3", "#4 #5"),
+        ("titles", "red wine", "untitled"),
+        ("both", "red wine #2 #3", "#4 #5"),
+    ],
+)
+@pytest.mark.parametrize("other", ["tokens", "titles", "both"])
+def test_history_and_candidates_are_each_written_as_asked(
+    written: str, red_wine: str, cheese: str, other: str
+) -> None:
+    asked = prompter(history=written, candidates=other)
+    expected = f"history: <rate 4.5> {red_wine} <other> {cheese}"
+    assert read(asked.prefix(HISTORY[3:])) == expected
+    asked = prompter(history=other, candidates=written)
+    assert read(asked.branch("wine", slot=3)) == f"candidate: {red_wine} e3 choose?"
+    assert read(asked.branch("cheese", slot=0)) == f"candidate: {cheese} e0 choose?"
+
+
+@pytest.mark.parametrize("title", ["", "   "])
+def test_what_stands_for_an_item_is_never_nothing(title: str) -> None:
+    asked = replace(prompter(candidates="titles"), titles={"wine": title})
+    assert read(asked.branch("wine", slot=0)) == "candidate: untitled e0 choose?"
+
+
+def test_without_evidence_there_is_no_token_for_it() -> None:
+    assert read(prompter().branch("wine", slot=None)) == "candidate: #2 #3 choose?"
+
+
+@pytest.mark.parametrize(
+    ("behavior", "written"),
+    [("view", "<view>"), ("rate", "<rate>"), ("buy", "<other>"), (None, "<other>")],
+)
+def test_the_behavior_that_is_asked_about_stands_before_the_question(
+    behavior: str | None, written: str
+) -> None:
+    asked = prompter(asks_behavior=True)
+    found = read(asked.branch("wine", slot=3, behavior=behavior))
+    assert found == f"candidate: #2 #3 e3 {written} choose?"
+    found = read(asked.branch("wine", slot=None, behavior=behavior))
+    assert found == f"candidate: #2 #3 {written} choose?"
+    assert read(asked.prefix(HISTORY[:1])) == "history: <view> #2 #3", "all questions share it"
+
+
+def test_a_behavior_is_asked_about_only_where_the_configuration_says_so() -> None:
+    found = read(prompter().branch("wine", slot=3, behavior="view"))
+    assert found == "candidate: #2 #3 e3 choose?"
 
 
 def test_a_long_title_is_cut() -> None:
@@ -133,6 +196,11 @@ def test_the_vocabulary_has_each_behavior_with_and_without_its_weights() -> None
     events.append(Interaction(item_id="a", behavior="view"))
     assert vocabulary(events) == (OTHER, "rate", "rate 4.5", "rate 5", "view")
     assert vocabulary([]) == (OTHER,)
+
+
+def test_the_vocabulary_has_what_is_asked_about() -> None:
+    events = [Interaction(item_id="a", behavior="view")]
+    assert vocabulary(events, asked=["view", "buy", "other"]) == (OTHER, "buy", "view")
 
 
 def test_a_behavior_of_many_weights_is_named_without_them() -> None:
