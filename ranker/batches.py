@@ -27,6 +27,7 @@ from ranker.examples import Example  # noqa: E402
 from ranker.model import RankerModel, tensors  # noqa: E402
 from ranker.packing import AnswerHead  # noqa: E402
 from ranker.prompts import ITEM, STRIDE, Codes  # noqa: E402
+from ranker.survey import unmasked  # noqa: E402
 from retrieval.concatenated import ItemVectors  # noqa: E402
 from retrieval.pooled import visible_history  # noqa: E402
 
@@ -78,6 +79,11 @@ class Batches:
         """What is fused, by name."""
         return self._model.modalities
 
+    @property
+    def device(self) -> torch.device:
+        """Where scores are computed."""
+        return self._model.device
+
     def draw(self, rng: np.random.Generator, stage: Stage) -> Drawn:
         """The next batch; equal generators and queues draw equal ones, whatever runs them.
 
@@ -118,16 +124,12 @@ class Batches:
                     prompter.branch(
                         one.item_id,
                         slot=slot if self._model.config.has_evidence else None,
-                        behavior=example.query.behavior,
+                        behavior=example.behavior,
                     )
                     for slot, one in zip(slots, candidates, strict=True)
                 ]
             )
         return self._run(prefixes, branches, np.concatenate(evidence), drawn.dropped)
-
-    def start_over(self) -> None:
-        """Forget which examples are due, so that a stage draws the same whatever ran before."""
-        self.queue = []
 
     def _next(self, rng: np.random.Generator) -> int:
         if not self.queue:
@@ -159,9 +161,14 @@ class Batches:
 
     @staticmethod
     def _pick(example: Example, rng: np.random.Generator, num_negatives: int) -> tuple[int, ...]:
-        """One chosen candidate, and others that were not; fewer repeat, so that all have N."""
-        is_chosen = [candidate.item_id in example.chosen for candidate in example.candidates]
-        positives, negatives = np.flatnonzero(is_chosen), np.flatnonzero(np.logical_not(is_chosen))
+        """One chosen candidate, and others that were not; fewer repeat, so that all have N.
+
+        Masked ones are neither.
+        """
+        positives, negatives = [], []
+        for place in unmasked(example):
+            is_chosen = example.candidates[place].item_id in example.chosen
+            (positives if is_chosen else negatives).append(place)
         drawn = rng.choice(negatives, size=num_negatives, replace=len(negatives) < num_negatives)
         return (int(rng.choice(positives)), *drawn.tolist())
 

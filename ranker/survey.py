@@ -37,6 +37,8 @@ class Survey:
     fingerprint: str
     """Of everything that training reads of the examples, in their order."""
     behaviors: tuple[str, ...]
+    asked: tuple[str, ...]
+    """Those that examples ask about, where prompts do."""
     features: tuple[NDArray[np.float32], ...]
     """Of each example's candidates, [N, F]; masked ones are left out."""
     is_chosen: tuple[NDArray[np.bool_], ...]
@@ -48,6 +50,9 @@ def survey(examples: Sequence[Example], *, blocks: Sequence[str], config: Ranker
     Args:
         examples: What is trained on; only its length and places are used.
         blocks: What evidence tells of, by name.
+
+    Raises:
+        ValueError: an example without a chosen candidate, or without another.
     """
     whole = hashlib.sha256()
     events: dict[tuple[str, float | None], Interaction] = {}
@@ -57,7 +62,7 @@ def survey(examples: Sequence[Example], *, blocks: Sequence[str], config: Ranker
         example = examples[place]
         picked = [example.candidates[n] for n in unmasked(example)]
         found.append(features(picked, blocks))
-        is_chosen.append(np.array([one.item_id in example.chosen for one in picked], dtype=bool))
+        is_chosen.append(_told_apart(example, place))
         whole.update(_read(example) + features(example.candidates, blocks).tobytes())
         for event in example.query.history or ():
             events.setdefault((event.behavior, event.weight), event)
@@ -66,14 +71,32 @@ def survey(examples: Sequence[Example], *, blocks: Sequence[str], config: Ranker
     return Survey(
         fingerprint=whole.hexdigest(),
         behaviors=vocabulary(events.values(), asked=asked),
+        asked=tuple(sorted(asked)),
         features=tuple(found),
         is_chosen=tuple(is_chosen),
     )
 
 
 def unmasked(example: Example) -> tuple[int, ...]:
-    """The places of the candidates that are either chosen or not."""
-    return tuple(range(len(example.candidates)))
+    """The places of the candidates that are either chosen or not; the others are masked."""
+    return tuple(
+        place
+        for place, candidate in enumerate(example.candidates)
+        if candidate.item_id not in example.masked or candidate.item_id in example.chosen
+    )
+
+
+def _told_apart(example: Example, place: int) -> NDArray[np.bool_]:
+    """Which candidates were chosen, but for masked ones."""
+    is_chosen = np.array(
+        [example.candidates[n].item_id in example.chosen for n in unmasked(example)], dtype=bool
+    )
+    if is_chosen.all() or not is_chosen.any():
+        raise ValueError(
+            f"example {place} (user {example.query.user_id!r}) has {int(is_chosen.sum())} chosen "
+            f"of {len(is_chosen)} candidates: leave out whoever chose none, or all, of them"
+        )
+    return is_chosen
 
 
 def fingerprint(examples: Sequence[Example], *, blocks: Sequence[str]) -> str:
@@ -116,6 +139,7 @@ def _read(example: Example) -> bytes:
         [query.user_id, str(query.as_of), query.behavior, query.text, history],
         sorted(example.weights.items()),
         sorted(example.chosen),
+        sorted(example.masked),
         [candidate.item_id for candidate in example.candidates],
     ]
     return json.dumps(facts).encode()

@@ -10,9 +10,8 @@ Shape legend: B examples, N branches of an example.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from embedders import torchaudio_cpu
 
@@ -30,7 +29,9 @@ from ranker.curriculum import Stage  # noqa: E402
 from ranker.model import RankerModel  # noqa: E402
 from ranker.objectives import loss as loss_of  # noqa: E402
 from ranker.objectives import preference_loss  # noqa: E402
-from ranker.validation import Look  # noqa: E402
+from ranker.progress import Look, Progress  # noqa: E402
+from ranker.runs import Record, Unrecorded  # noqa: E402
+from ranker.team import Team  # noqa: E402
 
 WARM_UP = 30  # steps over which each stage's learning rate rises
 FLOOR = 0.02  # of the learning rate, at a stage's end
@@ -39,42 +40,6 @@ KEPT = 0.98  # of the mean loss of late, from one step to the next
 
 OnProgress = Callable[[str, int, int, float], None]
 LookAt = Callable[[Stage, int], Look]
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """Where a training stands, and what it met; JSON can hold it."""
-
-    place: int = 0
-    """Of the stage, in the plan."""
-    step: int = 0
-    """Steps done in it."""
-    late: float = 0.0
-    """Mean loss of late."""
-    losses: dict[str, float] = field(default_factory=dict)
-    """By finished stage, the mean loss of late at its end."""
-    steps: dict[str, int] = field(default_factory=dict)
-    """By finished stage, the steps it took."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    looks: list[Look] = field(default_factory=list)
-
-    def of(self, stage: Stage) -> list[Look]:
-        """The looks of a stage, oldest first."""
-        return [look for look in self.looks if look.stage == stage.name]
-
-    def best(self, stage: Stage) -> Look:
-        """The look with the least loss; the first among equal ones."""
-        return min(self.of(stage), key=lambda look: (look.loss, look.step))
-
-    def waited(self, stage: Stage) -> int:
-        """Looks since the best one."""
-        looks = self.of(stage)
-        return len(looks) - 1 - looks.index(self.best(stage))
-
-    @classmethod
-    def read(cls, facts: dict[str, Any]) -> "Progress":
-        """The reverse of `dataclasses.asdict`."""
-        return cls(**{**facts, "looks": [Look(**look) for look in facts["looks"]]})
 
 
 class Trainer:
@@ -88,7 +53,9 @@ class Trainer:
         config: TrainingConfig,
         checkpoint: Path,
         look_at: LookAt | None,
-        on_progress: OnProgress | None,
+        on_progress: OnProgress | None = None,
+        team: Team | None = None,
+        record: Record | None = None,
     ) -> None:
         """Take over the model, and what an interrupted run left.
 
@@ -98,6 +65,8 @@ class Trainer:
             checkpoint: Where the state is written; a file that is there is gone on from.
             look_at: Measures the model as it is on held-out moments; None where there are none.
             on_progress: Called with the stage, steps done, steps, and the mean loss of late.
+            team: Who shares the batches; None for nobody. Only its first process writes.
+            record: Keeps what happened; None for nobody.
         """
         self._model = model
         self._batches = batches
@@ -108,6 +77,8 @@ class Trainer:
         self._weights = {
             name: weight for name, weight in model.named_parameters() if weight.requires_grad
         }
+        self._team = team or Team()
+        self._record = record or Unrecorded()
         self._trained: list[Tensor] = []
         self._best: dict[str, Tensor] = {}
         self._reference: dict[str, Tensor] = {}
@@ -120,6 +91,7 @@ class Trainer:
         if left is not None:
             self.progress = Progress.read(left.facts["progress"])
             checkpoints.put(self._weights, left.groups["weights"])
+        self._team.align(list(self._weights.values()))
         for place, stage in enumerate(plan):
             if place < self.progress.place:
                 continue
@@ -194,16 +166,19 @@ class Trainer:
             group["lr"] = self._config.learning_rate * stage.rate * pace(progress.step, stage)
         drawn = self._batches.draw(self._rng, stage)
         optimizer.zero_grad()
-        value = sum(self._backward(part, len(drawn), stage) for part in self._parts(drawn))
+        loss = sum(self._backward(part, len(drawn), stage) for part in self._parts(drawn))
+        value = self._team.add_gradients(self._trained, loss)
         torch.nn.utils.clip_grad_norm_(self._trained, MAX_NORM)
         optimizer.step()
         late = value if progress.step == 0 else KEPT * progress.late + (1 - KEPT) * value
         progress.late, progress.step = late, progress.step + 1
+        self._record.step(progress, loss=value, learning_rate=optimizer.param_groups[0]["lr"])
 
     def _parts(self, drawn: Drawn) -> list[Drawn]:
-        """The batch as it goes through the model: whole, or in micro-batches."""
-        size = self._config.micro_batch_size or len(drawn)
-        return [drawn.part(slice(row, row + size)) for row in range(0, len(drawn), size)]
+        """What goes through the model here: this process's rows, maybe in micro-batches."""
+        own = drawn.part(self._team.rows(len(drawn)))
+        size = self._config.micro_batch_size or len(own)
+        return [own.part(slice(row, row + size)) for row in range(0, len(own), size)]
 
     def _backward(self, part: Drawn, whole: int, stage: Stage) -> float:
         """Add a part's gradients, by its share of the batch; its share of the loss."""
@@ -233,12 +208,16 @@ class Trainer:
         if self._look_at is None:
             return
         self._model.eval()
-        self.progress.looks.append(self._look_at(stage, self.progress.step))
+        look = self._look_at(stage, self.progress.step)
         self._model.train()
+        self.progress.looks.append(look)
+        self._record.look(self.progress, look)
         if self._config.patience and not self.progress.waited(stage):
             self._best = checkpoints.copy(self._weights)
 
     def _save(self, optimizer: torch.optim.Optimizer | None) -> None:
+        if not self._team.is_main:
+            return
         generator, tensors = checkpoints.generators(self._rng)
         Checkpoint(
             facts={
@@ -254,6 +233,7 @@ class Trainer:
                 "reference": self._reference,
             },
         ).save(self._path)
+        self._record.keep(self.progress)
 
     @property
     def _device(self) -> torch.device:

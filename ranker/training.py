@@ -21,10 +21,8 @@ from embedders import torchaudio_cpu
 
 torchaudio_cpu.load()
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from ranker import calibration  # noqa: E402
 from ranker import llm as llms  # noqa: E402
 from ranker.adapter_facts import FACTS  # noqa: E402
 from ranker.batches import Batches  # noqa: E402
@@ -33,9 +31,12 @@ from ranker.config import RankerConfig  # noqa: E402
 from ranker.curriculum import Stage, plan  # noqa: E402
 from ranker.examples import Example  # noqa: E402
 from ranker.model import RankerModel  # noqa: E402
-from ranker.survey import adapter_name, fingerprint, survey  # noqa: E402
-from ranker.trainer import OnProgress, Progress, Trainer  # noqa: E402
-from ranker.validation import Look, answer, look, spread  # noqa: E402
+from ranker.progress import Look, Progress  # noqa: E402
+from ranker.runs import Record, Run, Unrecorded  # noqa: E402
+from ranker.survey import Survey, adapter_name, fingerprint, survey  # noqa: E402
+from ranker.team import Team  # noqa: E402
+from ranker.trainer import OnProgress, Trainer  # noqa: E402
+from ranker.validation import calibrated, look, spread  # noqa: E402
 from retrieval.concatenated import ItemVectors, block_name  # noqa: E402
 
 LOOKED_AT = 100  # held-out moments that say how training goes
@@ -51,9 +52,13 @@ def train(
     llm: str,
     config: RankerConfig,
     folder: Path,
+    runs: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Path:
     """Train an adapter, or find it trained.
+
+    Launched as several processes, all of them call it with the same arguments; each takes its
+    rows of every batch, and the first one writes.
 
     Args:
         examples: As `ranker.examples` collects them; only its length and places are used, so that
@@ -64,96 +69,152 @@ def train(
         titles: Of the items, for prompts that write them.
         llm: A folder in Hugging Face format, or a hub id with `config.llm.revision`.
         folder: Where adapters are kept; each has a folder of its own, named by what made it.
+        runs: Where each training's record and curves are kept, in a folder of the adapter's name;
+            None keeps none.
         on_progress: Called with the stage, steps done, steps, and the mean loss of late.
 
     Returns:
         The adapter's folder.
 
     Raises:
-        ValueError: there are no examples.
+        ValueError: there are no examples, or one without a chosen candidate or without others;
+            fewer rows in a batch than processes.
     """
     if not len(examples):
         raise ValueError(
             "no training examples: between the graph's cut and the evaluation's, no user chose an "
             "item that retrieval found; widen that time, or check [target]"
         )
-    stages = plan(config)
+    stages, team = plan(config), Team.found(config.llm.device)
+    team.rows(config.training.batch_size)
     blocks = [block_name(space) for space in items.spaces]
     found = survey(examples, blocks=blocks, config=config)
+    held_out = fingerprint(validation, blocks=blocks)
     name = adapter_name(
-        (found.fingerprint, fingerprint(validation, blocks=blocks)),
+        (found.fingerprint, held_out),
         items=items,
         titles=titles,
         behaviors=found.behaviors,
         llm=llm,
         config=config,
     )
-    target = folder / name
-    if (target / FACTS).is_file():
+    target, checkpoint = folder / name, folder / f"{name}.checkpoint"
+    is_there = (target / FACTS).is_file()
+    team.wait()  # until all have looked: the first might be done before the last begins
+    if is_there:
         return target
-    with torch.random.fork_rng():
-        torch.manual_seed(config.training.seed)
-        model = RankerModel(
-            llms.load(llm, config=config.llm),
-            spaces=items.spaces,
-            behaviors=found.behaviors,
-            config=config,
-        )
-        model.adapt()
-        model.evidence.fit(found.features, found.is_chosen)
-        batches = Batches(model, examples, items=items, titles=titles)
-        checkpoint = folder / f"{name}.checkpoint"
-        looked_at = [validation[place] for place in spread(validation, LOOKED_AT)]
+    facts = {
+        "adapter": name,
+        "settings": asdict(config),
+        "llm": llm,
+        "data": {
+            "examples": len(examples),
+            "fingerprint": found.fingerprint,
+            "validation": len(validation),
+            "validation_fingerprint": held_out,
+        },
+        "seed": config.training.seed,
+        "num_processes": team.count,
+    }
+    record: Record = Unrecorded()
+    if runs is not None and team.is_main:
+        record = Run(runs / name, plan=stages, facts=facts)
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(config.training.seed)
+            model = _fresh(found, items, llm=llm, config=config)
+            batches = Batches(model, examples, items=items, titles=titles)
+            progress = _trainer(
+                model,
+                batches,
+                validation,
+                checkpoint=checkpoint,
+                team=team,
+                record=record,
+                on_progress=on_progress,
+            ).run(stages)
+            calibrator = calibrated(batches, validation, limit=CALIBRATED_ON, team=team)
+        if team.is_main:
+            told = _told(progress, len(examples), len(validation), calibrator)
+            _publish(model, target, told=told, calibrator=calibrator)
+            record.keep(progress, is_finished=True, calibrator=told["calibrator"])
+            checkpoint.unlink(missing_ok=True)
+    finally:
+        record.close()
+    team.wait()
+    return target
 
-        def look_at(stage: Stage, step: int) -> Look:
-            return look(batches, looked_at, stage=stage, step=step, kind=config.training.loss)
 
-        progress = Trainer(
-            model,
-            batches,
-            config=config.training,
-            checkpoint=checkpoint,
-            look_at=look_at if looked_at else None,
-            on_progress=on_progress,
-        ).run(stages)
-        calibrator = _calibrated(batches, validation)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".training-"))
+def _fresh(found: Survey, items: ItemVectors, *, llm: str, config: RankerConfig) -> RankerModel:
+    """A model before its first step: adapted, and its prior fitted."""
+    model = RankerModel(
+        llms.load(llm, config=config.llm),
+        spaces=items.spaces,
+        behaviors=found.behaviors,
+        config=config,
+    )
+    model.asked = found.asked
+    model.adapt()
+    model.evidence.fit(found.features, found.is_chosen)
+    if config.training.gradient_checkpointing:
+        model.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _trainer(
+    model: RankerModel,
+    batches: Batches,
+    validation: Sequence[Example],
+    *,
+    checkpoint: Path,
+    team: Team,
+    record: Record,
+    on_progress: OnProgress | None,
+) -> Trainer:
+    training = model.config.training
+    looked_at = [validation[place] for place in spread(validation, LOOKED_AT)]
+
+    def look_at(stage: Stage, step: int) -> Look:
+        return look(batches, looked_at, stage=stage, step=step, kind=training.loss, team=team)
+
+    return Trainer(
+        model,
+        batches,
+        config=training,
+        checkpoint=checkpoint,
+        look_at=look_at if looked_at else None,
+        on_progress=on_progress,
+        team=team,
+        record=record,
+    )
+
+
+def _publish(
+    model: RankerModel, target: Path, *, told: Mapping[str, Any], calibrator: Calibrator | None
+) -> None:
+    """The adapter's folder appears whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".training-"))
     temporary.chmod(0o755)  # a server may run as another user
-    facts = _facts(progress, len(examples), len(validation), calibrator)
-    model.save(temporary, training={**facts, "hidden_size": model.llm.hidden_size})
+    model.save(temporary, training={**told, "hidden_size": model.llm.hidden_size})
     if calibrator is not None:
         calibrator.save(temporary / CALIBRATOR)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
-    checkpoint.unlink(missing_ok=True)
-    return target
 
 
-def _calibrated(batches: Batches, validation: Sequence[Example]) -> Calibrator | None:
-    """Fitted on held-out lists; None where there are too few."""
-    places = spread(validation, CALIBRATED_ON)
-    answered = list(answer(batches, validation, places, sees="all"))
-    if not answered:
-        return None
-    return calibration.fit(
-        np.concatenate([one.priors_N for one in answered]),
-        np.concatenate([one.logits_N for one in answered]),
-        np.concatenate([one.is_chosen_N for one in answered]),
-        np.repeat(np.arange(len(answered)), [len(one.item_ids) for one in answered]),
-    )
-
-
-def _facts(
+def _told(
     progress: Progress, num_examples: int, num_validation: int, calibrator: Calibrator | None
 ) -> dict[str, Any]:
     """What the adapter says of its training; equal trainings say the same."""
     return {
         "losses": progress.losses,
         "steps": progress.steps,
-        "looks": [asdict(one) for one in progress.looks],
+        "validation": [asdict(one) for one in progress.looks],
         "num_examples": num_examples,
         "num_validation": num_validation,
-        "is_calibrated": calibrator is not None,
+        "calibrator": asdict(calibrator)
+        if calibrator is not None
+        else f"none: {num_validation} held-out moments are too few; scores stay as they are",
         "versions": {name: metadata.version(name) for name in ("torch", "transformers", "peft")},
     }

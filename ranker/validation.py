@@ -4,11 +4,12 @@ Whole lists are ranked, as in serving, on a fixed choice of the moments, so that
 by the weights alone. A stage is looked at as it is trained: titles alone, each moment with one
 modality in turn, or everything.
 
-Shape legend: B moments, N candidates, of which padding repeats the last.
+Shape legend: E examples, B of them in a pass, N candidates, of which padding repeats the last, C
+candidates of all examples.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from embedders import torchaudio_cpu
@@ -21,26 +22,16 @@ from numpy.typing import NDArray  # noqa: E402
 
 from embedders.items import Modality  # noqa: E402
 from ranker.batches import Batches, Drawn  # noqa: E402
+from ranker.calibration import Calibrator, fit  # noqa: E402
 from ranker.config import Loss  # noqa: E402
 from ranker.curriculum import Sees, Stage  # noqa: E402
 from ranker.examples import Example  # noqa: E402
+from ranker.progress import Look  # noqa: E402
 from ranker.survey import unmasked  # noqa: E402
+from ranker.team import Team  # noqa: E402
 
 DEPTH = 10  # of NDCG
 BRANCHES = 400  # in one pass, as in a step of training
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """How well the model did after some steps of a stage."""
-
-    stage: str
-    step: int
-    loss: float
-    """Mean over the moments of the configured loss, over whole lists: `listwise` as the surprise
-    at each choice among itself and all that was not chosen."""
-    ndcg: float
-    """NDCG@10, of the order by whole scores; ties fall by item id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,52 +56,108 @@ def spread(examples: Sequence[Example], limit: int) -> list[int]:
 
 
 def answer(
-    batches: Batches, examples: Sequence[Example], places: Sequence[int], *, sees: Sees
-) -> Iterator[Answered]:
-    """Whole lists through the model as it is, without gradients; one at a time is held.
+    batches: Batches,
+    examples: Sequence[Example],
+    places: Sequence[int],
+    *,
+    sees: Sees,
+    team: Team,
+) -> Iterator[tuple[int, Answered]]:
+    """Whole lists through the model as it is, without gradients; few at a time are held.
 
     Args:
-        places: Of the examples, which are asked; in this order within each modality's turn.
+        places: Of the examples, which are asked.
+        sees: As a stage does; for `single`, the modalities take turns over the places.
+        team: Each process answers some of them, and always the same lists together, so that the
+            answers are those of one process.
+
+    Yields:
+        Each answer with its number among the places, in no order.
     """
-    for dropped, turn in _turns(batches.modalities, places, sees):
-        for some in _groups(examples, turn):
-            picked = [unmasked(one) for one in some]
-            longest = max(map(len, picked))
-            drawn = Drawn(
-                sees=sees,
-                dropped=dropped,
-                examples=tuple(some),
-                picked=tuple((*one, *(one[-1:] * (longest - len(one)))) for one in picked),
-            )
-            with torch.no_grad():
-                priors_BN, logits_BN = (one.cpu().numpy() for one in batches.answers(drawn))
-            for row, (example, own) in enumerate(zip(some, picked, strict=True)):
-                item_ids = tuple(example.candidates[n].item_id for n in own)
-                yield Answered(
-                    item_ids=item_ids,
-                    priors_N=priors_BN[row, : len(own)],
-                    logits_N=logits_BN[row, : len(own)],
-                    is_chosen_N=np.array([one in example.chosen for one in item_ids]),
-                )
+    number = 0
+    for dropped, turn in _turns(batches.modalities, len(places), sees):
+        for group in _groups((n, examples[places[n]]) for n in turn):
+            number += 1
+            if number % team.count == team.index:
+                yield from _answered(batches, group, dropped=dropped, sees=sees)
+
+
+def _answered(
+    batches: Batches,
+    group: Sequence[tuple[int, Example]],
+    *,
+    dropped: tuple[Modality, ...],
+    sees: Sees,
+) -> Iterator[tuple[int, Answered]]:
+    """The lists of a group in one pass."""
+    examples = tuple(example for _, example in group)
+    picked = [unmasked(example) for example in examples]
+    longest = max(map(len, picked))
+    drawn = Drawn(
+        sees=sees,
+        dropped=dropped,
+        examples=examples,
+        picked=tuple((*one, *(one[-1:] * (longest - len(one)))) for one in picked),
+    )
+    with torch.no_grad():
+        priors_BN, logits_BN = (one.cpu().numpy() for one in batches.answers(drawn))
+    for row, ((number, example), own) in enumerate(zip(group, picked, strict=True)):
+        item_ids = tuple(example.candidates[n].item_id for n in own)
+        yield (
+            number,
+            Answered(
+                item_ids=item_ids,
+                priors_N=priors_BN[row, : len(own)],
+                logits_N=logits_BN[row, : len(own)],
+                is_chosen_N=np.array([one in example.chosen for one in item_ids]),
+            ),
+        )
 
 
 def look(
-    batches: Batches, examples: Sequence[Example], *, stage: Stage, step: int, kind: Loss
+    batches: Batches,
+    examples: Sequence[Example],
+    *,
+    stage: Stage,
+    step: int,
+    kind: Loss,
+    team: Team,
 ) -> Look:
-    """Measure the model as it is.
+    """Measure the model as it is; every process of a team gets the same numbers.
 
     Raises:
         ValueError: there are no examples.
     """
     if not examples:
         raise ValueError("no held-out moments to look at")
-    losses, ndcgs = [], []
-    for answered in answer(batches, examples, range(len(examples)), sees=stage.sees):
-        losses.append(loss_of(answered, kind))
-        ndcgs.append(ndcg_of(answered))
-    return Look(
-        stage=stage.name, step=step, loss=float(np.mean(losses)), ndcg=float(np.mean(ndcgs))
-    )
+    found_E2 = np.zeros((len(examples), 2))
+    places = range(len(examples))
+    for number, answered in answer(batches, examples, places, sees=stage.sees, team=team):
+        found_E2[number] = loss_of(answered, kind), ndcg_of(answered)
+    loss, ndcg = team.filled(found_E2, device=batches.device).mean(axis=0).tolist()
+    return Look(stage=stage.name, step=step, loss=loss, ndcg=ndcg)
+
+
+def calibrated(
+    batches: Batches, examples: Sequence[Example], *, limit: int, team: Team
+) -> Calibrator | None:
+    """A calibrator fitted on whole lists; None where there are too few.
+
+    Args:
+        limit: Of more examples than this, so many are taken, evenly.
+    """
+    places = spread(examples, limit)
+    if not places:
+        return None
+    picked = [unmasked(examples[place]) for place in places]
+    ends = np.cumsum([len(one) for one in picked])
+    found_C3 = np.zeros((ends[-1], 3))
+    for number, one in answer(batches, examples, places, sees="all", team=team):
+        rows = slice(ends[number] - len(one.item_ids), ends[number])
+        found_C3[rows] = np.stack([one.priors_N, one.logits_N, one.is_chosen_N], axis=1)
+    found_C3 = team.filled(found_C3, device=batches.device)
+    owners_C = np.repeat(np.arange(len(places)), [len(one) for one in picked])
+    return fit(found_C3[:, 0], found_C3[:, 1], found_C3[:, 2] > 0, owners_C)
 
 
 def loss_of(answered: Answered, kind: Loss) -> float:
@@ -136,27 +183,26 @@ def ndcg_of(answered: Answered) -> float:
 
 
 def _turns(
-    modalities: Sequence[Modality], places: Sequence[int], sees: Sees
-) -> Iterator[tuple[tuple[Modality, ...], Sequence[int]]]:
+    modalities: Sequence[Modality], count: int, sees: Sees
+) -> Iterator[tuple[tuple[Modality, ...], Iterable[int]]]:
+    """What is dropped, and for which numbers."""
     if sees != "single":
-        yield (), places
+        yield (), range(count)
         return
     for turn, kept in enumerate(modalities):
-        yield (
-            tuple(one for one in modalities if one is not kept),
-            places[turn :: len(modalities)],
-        )
+        dropped = tuple(one for one in modalities if one is not kept)
+        yield dropped, range(turn, count, len(modalities))
 
 
-def _groups(examples: Sequence[Example], places: Sequence[int]) -> Iterator[list[Example]]:
+def _groups(numbered: Iterable[tuple[int, Example]]) -> Iterator[list[tuple[int, Example]]]:
     """As many lists at once as a step of training has branches."""
-    group: list[Example] = []
-    for place in places:
-        example = examples[place]
-        longest = max(len(one.candidates) for one in (*group, example))
+    group: list[tuple[int, Example]] = []
+    longest = 0
+    for number, example in numbered:
+        longest = max(longest, len(example.candidates))
         if group and longest * (len(group) + 1) > BRANCHES:
             yield group
-            group = []
-        group.append(example)
+            group, longest = [], len(example.candidates)
+        group.append((number, example))
     if group:
         yield group
