@@ -1,151 +1,21 @@
-"""Moments computed by hand: what was known then, what was chosen next, what retrieval found."""
+"""What training sees is what serving would have seen; what is no negative; what is held out."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
 
-import pyarrow as pa
+import numpy as np
 import pytest
 
-from embedders.items import Interaction, Modality
+from embedders.items import Modality
+from embedders.vectors import Embeddings, Space, normalize
 from ranker.config import TrainingConfig
-from ranker.examples import Example, Moment, Target, collect, moments
+from ranker.examples import Example, Target, collect, duplicates, split
+from retrieval.candidates import Query
+from retrieval.concatenated import ItemVectors, concatenate
 from tests.ranker import model_world
-
-DAY = timedelta(days=1)
-START = datetime(2024, 1, 1, tzinfo=UTC)
-EVERYTHING = Target()
-Event = tuple[str, str, str, float | None, int]  # user, item, behavior, weight, day
-
-
-def table(events: Sequence[Event]) -> pa.Table:
-    users, items, behaviors, weights, days = zip(*events, strict=True) if events else [[]] * 5
-    times = [None if day is None else START + day * DAY for day in days]
-    return pa.table(
-        {
-            "user_id": pa.array(users, pa.string()),
-            "item_id": pa.array(items, pa.string()),
-            "behavior": pa.array(behaviors, pa.string()),
-            "weight": pa.array(weights, pa.float64()),
-            "timestamp": pa.array(times, pa.timestamp("us", tz="UTC")),
-            "position": pa.nulls(len(events), pa.int64()),
-        }
-    )
-
-
-def views(user: str, items: str, *, first: int = 0) -> list[Event]:
-    """One view of each letter a day."""
-    return [(user, item, "view", None, first + day) for day, item in enumerate(items)]
-
-
-def found(
-    events: Sequence[Event],
-    *,
-    target: Target = EVERYTHING,
-    start: int = 0,
-    cut: int = 1000,
-    limit: int = 1000,
-    seed: int = 0,
-    min_history: int = 5,
-) -> list[Moment]:
-    return moments(
-        table(events),
-        target=target,
-        start=START + start * DAY,
-        cut=START + cut * DAY,
-        limit=limit,
-        seed=seed,
-        min_history=min_history,
-    )
-
-
-def moment(user: str, day: int, chosen: str) -> Moment:
-    return Moment(user_id=user, as_of=START + day * DAY, chosen=frozenset(chosen))
-
-
-def test_a_moment_comes_every_few_events_with_the_choices_after_it() -> None:
-    assert found(views("ann", "abcdefghijkl")) == [
-        moment("ann", 5, "fghijkl"),
-        moment("ann", 10, "kl"),
-    ]
-
-
-def test_choices_are_sought_among_the_next_twenty_events() -> None:
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    assert found(views("ann", letters))[0] == moment("ann", 5, letters[5:25])
-
-
-def test_what_was_met_before_is_no_choice() -> None:
-    assert found(views("ann", "abcdeafgb")) == [moment("ann", 5, "fg")]
-    assert found(views("ann", "abcdeabcd")) == []
-
-
-def test_what_is_chosen_after_a_first_look_within_the_window_is_a_choice() -> None:
-    events = [*views("ann", "abcdef"), ("ann", "f", "buy", None, 6), ("ann", "a", "buy", None, 7)]
-    assert found(events, target=Target(behaviors=frozenset({"buy"}))) == [moment("ann", 5, "f")]
-
-
-def test_nothing_at_or_after_the_cut_is_used() -> None:
-    events = views("ann", "abcdefghijkl")
-    assert found(events, cut=7) == [moment("ann", 5, "fg")]
-    assert found(events, cut=5) == []
-    assert found(events, cut=7) == found(events[:7])
-
-
-def test_no_moment_lies_before_the_start_and_older_events_are_history() -> None:
-    events = views("ann", "abcdefghijkl")
-    assert found(events, start=6) == [moment("ann", 6, "ghijkl"), moment("ann", 11, "l")]
-    assert found(events, start=10) == [moment("ann", 10, "kl")]
-    assert found(events, start=12) == []
-
-
-def test_one_event_since_the_start_makes_a_moment() -> None:
-    for letters in ("abcdef", "abcdefg", "abcdefgh", "abcdefghi"):
-        last = len(letters) - 1
-        assert found(views("ann", letters), start=last) == [moment("ann", last, letters[-1])]
-
-
-def test_events_of_the_very_same_moment_are_hidden_together() -> None:
-    events = [*views("ann", "abcde"), *(("ann", item, "view", None, 9) for item in "fghijk")]
-    events[4] = ("ann", "e", "view", None, 9)  # so `e` is to be predicted as well
-    assert found(events, min_history=4) == [
-        moment("ann", 9, "efghijk"),
-        moment("ann", 9, "efghijk"),
-    ]
-
-
-def test_events_that_are_hidden_do_not_count_as_history() -> None:
-    events = [*views("ann", "abcd"), *(("ann", item, "view", None, 9) for item in "efgh")]
-    assert found(events, min_history=5) == []
-    assert found([("ann", item, "view", None, 0) for item in "abcdefgh"], min_history=0) == []
-
-
-def test_users_are_told_apart_and_come_by_name() -> None:
-    events = [*views("bob", "abcdefg"), *views("ann", "ghabcde", first=3)]
-    assert found(events) == [moment("ann", 8, "de"), moment("bob", 5, "fg")]
-
-
-def test_only_target_behaviors_of_enough_weight_are_choices() -> None:
-    events = views("ann", "abcde")
-    events += [("ann", item, "rate", stars, 5) for item, stars in (("f", 5.0), ("g", 3.0))]
-    events += [("ann", "h", "rate", None, 5), ("ann", "i", "view", 5.0, 5)]
-    target = Target(behaviors=frozenset({"rate"}), min_weight=4)
-    assert found(events, target=target) == [moment("ann", 5, "f")]
-
-
-def test_events_without_a_time_are_not_looked_at() -> None:
-    events = [("ann", item, "view", None, None) for item in "abcdefgh"]
-    assert found(events) == []  # type: ignore[arg-type]
-    assert found([]) == []
-
-
-def test_too_many_moments_are_sampled_the_same_way_each_time() -> None:
-    events = [one for n in range(30) for one in views(f"user-{n:02}", "abcdefgh")]
-    sampled = found(events, limit=10, seed=3)
-    assert len(sampled) == 10
-    assert sampled == found(events, limit=10, seed=3)
-    assert sampled != found(events, limit=10, seed=4)
-    assert [one.user_id for one in sampled] == sorted(one.user_id for one in sampled)
-
+from tests.ranker.events_world import DAY, START, Event, histories, table, views
 
 PAST = ("item-05", "item-06", "item-07", "item-09", "item-10")
 WORLD = [("ann", item_id, "view", None, day) for day, item_id in enumerate((*PAST, "item-08"))]
@@ -157,28 +27,23 @@ def gathered(
     created_at: dict[str, datetime] | None = None,
     num_candidates: int = 100,
     max_examples: int = 100,
-) -> list[Example]:
-    def histories(pairs: Sequence[tuple[str, datetime]]) -> list[tuple[Interaction, ...]]:
-        return [
-            tuple(
-                Interaction(
-                    user_id=who, item_id=item, behavior=behavior, timestamp=START + day * DAY
-                )
-                for who, item, behavior, _, day in events
-                if who == user_id and START + day * DAY < as_of
-            )
-            for user_id, as_of in pairs
-        ]
-
+    duplicate_cosine: float | None = None,
+    by_behavior: bool = False,
+) -> Sequence[Example]:
     return collect(
         table(events),
-        target=EVERYTHING,
+        target=Target(),
         start=START,
         cut=START + 100 * DAY,
-        histories=histories,
+        histories=partial(histories, events),
         retriever=model_world.retriever(model_world.items()),
-        config=TrainingConfig(num_candidates=num_candidates, max_examples=max_examples),
+        config=TrainingConfig(
+            num_candidates=num_candidates,
+            max_examples=max_examples,
+            duplicate_cosine=duplicate_cosine,
+        ),
         created_at=created_at,
+        by_behavior=by_behavior,
     )
 
 
@@ -233,3 +98,127 @@ def test_no_more_examples_than_asked_for() -> None:
 @pytest.mark.parametrize("events", [[], views("ann", "abc")])
 def test_where_nothing_was_chosen_there_is_no_example(events: list[Event]) -> None:
     assert gathered(events) == []
+
+
+def test_what_is_chosen_later_is_no_negative() -> None:
+    later = [("ann", f"item-{n}", "view", None, 6 + day) for day, n in enumerate(range(11, 40))]
+    first = gathered([*WORLD, *later])[0]  # type: ignore[list-item]
+    found = {one.item_id for one in first.candidates}
+    assert first.chosen == {"item-08", *(f"item-{n}" for n in range(11, 30))}
+    assert first.masked == found & {f"item-{n}" for n in range(30, 40)}
+    assert first.masked
+    assert not first.masked & first.chosen
+
+
+def test_a_list_of_choices_and_masked_ones_is_no_example() -> None:
+    later = [*WORLD, *(("ann", f"item-{n}", "view", None, 6 + n) for n in range(11, 40))]
+    kept = {*PAST, "item-08", *(f"item-{n}" for n in range(11, 40))}
+    others = dict.fromkeys(set(model_world.IDS) - kept, START + 100 * DAY)
+    assert not any(one.query.as_of == START + 5 * DAY for one in gathered(later, created_at=others))  # type: ignore[arg-type]
+
+
+def test_each_behavior_has_an_example_with_its_own_choices_from_one_list() -> None:
+    events = [*WORLD, ("ann", "item-11", "buy", None, 6)]
+    examples = gathered(events, by_behavior=True)  # type: ignore[arg-type]
+    assert [(one.behavior, sorted(one.chosen)) for one in examples] == [
+        (None, ["item-08", "item-11"]),
+        ("buy", ["item-11"]),
+        ("view", ["item-08"]),
+    ]
+    assert all(one.candidates == examples[0].candidates for one in examples)
+    assert {one.query.behavior for one in examples} == {None, "buy", "view"}
+
+
+def doubles(vectors: dict[Modality, dict[str, list[float]]]) -> ItemVectors:
+    """Items in spaces whose vectors are the unit vectors given: the graph's are not centered, and
+    the others get opposite partners, so that their mean is zero."""
+    given = []
+    for modality, told in vectors.items():
+        rows = {**told, **{f"anti-{one}": [-x for x in row] for one, row in told.items()}}
+        space = Space(modality=modality, encoder="e", revision="1", dim=2)
+        ids = sorted(rows)
+        array = np.array([rows[one] for one in ids], dtype=np.float32)
+        given.append(Embeddings(space=space, item_ids=ids, vectors_ND=normalize(array)))
+    return concatenate(given, item_ids=sorted({one for e in given for one in e.item_ids}))
+
+
+EAST, NEARLY_EAST, NORTH = [1.0, 0.0], [1.0, 0.1], [0.0, 1.0]  # nearly: a cosine of .995
+
+
+def test_what_is_like_a_chosen_one_in_every_modality_of_both_is_a_duplicate() -> None:
+    items = doubles(
+        {
+            Modality.GRAPH: {"a": EAST, "b": EAST, "c": NORTH, "d": NEARLY_EAST, "e": EAST},
+            Modality.TEXT: {"a": EAST, "b": NEARLY_EAST, "c": EAST, "f": EAST, "g": NORTH},
+        }
+    )
+
+    def found(*chosen: str, cosine: float = 0.99) -> str:
+        return "".join(sorted(duplicates(items, chosen, "abcdefg", cosine=cosine)))
+
+    assert found("a") == "bdef"  # c lies elsewhere in the graph, d and e have no text
+    assert found("a", cosine=0.999) == "ef"
+    assert found("a", cosine=1.0) == "ef"
+    assert found("a", "c") == "bdef"  # f is c's too; a chosen one is no duplicate
+    assert found("g") == ""
+    assert found("e") == "abd"  # f has nothing that e has
+    assert found("unknown") == found() == ""
+    assert duplicates(items, ["a"], ["unknown", "b"], cosine=0.99) == {"b"}
+
+
+def test_duplicates_of_the_choices_are_masked_where_they_are_looked_for() -> None:
+    (plain,) = gathered()
+    assert plain.masked == frozenset()
+    assert gathered(duplicate_cosine=-1.0) == [], "where all are duplicates, none is a negative"
+    (some,) = gathered(duplicate_cosine=-0.2)
+    item_ids = [one.item_id for one in plain.candidates]
+    alike = duplicates(model_world.items(), {"item-08"}, item_ids, cosine=-0.2)
+    assert some.masked == alike != frozenset()
+    assert replace(some, masked=frozenset()) == plain
+
+
+def at(day: int | None, user: str, *chosen: str) -> Example:
+    as_of = None if day is None else START + day * DAY
+    query = Query(user_id=user, history=(), as_of=as_of)
+    return Example(query=query, candidates=(), chosen=frozenset(chosen), weights={})
+
+
+def test_the_newest_are_held_out_and_both_parts_come_as_they_came() -> None:
+    examples = [at(day, f"u{n}", "x") for n, day in enumerate((5, 1, 9, 3, 8, 2, 7, 4, 6, 0))]
+    train, held = split(examples, 0.3)
+    assert list(held) == [examples[2], examples[4], examples[6]]
+    assert list(train) == [one for one in examples if one not in list(held)]
+    assert [len(one) for one in split(examples, 0.19)] == [9, 1]
+    assert [len(one) for one in split(examples[:4], 0.2)] == [4, 0]
+    assert [len(one) for one in split(examples, 0.0)] == [10, 0]
+    assert [len(one) for one in split([], 0.5)] == [0, 0]
+
+
+def test_of_equal_times_the_later_ones_are_held_out_and_timeless_ones_are_oldest() -> None:
+    examples = [at(3, "a", "x"), at(None, "b", "x"), at(3, "c", "x"), at(None, "d", "x")]
+    train, held = split(examples, 0.25)
+    assert list(held) == [examples[2]]
+    train, held = split(examples, 0.75)
+    assert list(train) == [examples[1]]
+    train, held = split([examples[1], examples[3]], 0.5)
+    assert (list(train), list(held)) == ([examples[1]], [examples[3]])
+
+
+def test_who_shares_a_choice_with_what_is_held_out_is_in_neither_part() -> None:
+    examples = [
+        at(1, "ann", "x"),
+        at(2, "ann", "x", "y"),
+        at(3, "bob", "y"),
+        at(4, "", "y"),
+        at(5, "ann", "y", "z"),
+        at(5, "", "y"),
+    ]
+    train, held = split(examples, 0.4)
+    assert list(held) == examples[4:]
+    assert list(train) == [examples[0], examples[2], examples[3]]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 2.0])
+def test_a_share_that_leaves_nothing_to_train_on_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=r"lies in \[0, 1\)"):
+        split([], share)
