@@ -234,7 +234,10 @@ class _Lists:
         best_L = np.full(self.count, -np.inf)
         np.maximum.at(best_L, self.owners_E, scores_E)
         scores_E = scores_E - best_L[self.owners_E]
-        return scores_E, np.bincount(self.owners_E, weights=np.exp(scores_E), minlength=self.count)
+        sums_L: NDArray[np.float64] = np.bincount(
+            self.owners_E, weights=np.exp(scores_E), minlength=self.count
+        )
+        return scores_E, sums_L
 
 
 def _held_out_gain(lists: _Lists) -> float:
@@ -312,4 +315,5 @@ def _cross_entropy(logits_E: NDArray[np.float64], targets_E: NDArray[np.float64]
 def _sigmoid(logits_E: NDArray[np.float64]) -> NDArray[np.float64]:
     # By the half that does not overflow.
     small_E = np.exp(-np.abs(logits_E))
-    return np.where(logits_E >= 0, 1.0, small_E) / (1 + small_E)
+    chances_E: NDArray[np.float64] = np.where(logits_E >= 0, 1.0, small_E) / (1 + small_E)
+    return chances_E

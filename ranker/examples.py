@@ -137,8 +137,8 @@ def duplicates(
         cosines_CP = block[rows_C] @ block[rows_P].T
         is_alike_CP &= ~both_CP | (cosines_CP >= cosine - TINY)
         is_shared_CP |= both_CP
-    is_double_C = (is_alike_CP & is_shared_CP).any(axis=1)
-    return frozenset(one for one, is_double in zip(known, is_double_C, strict=True) if is_double)
+    places = np.flatnonzero((is_alike_CP & is_shared_CP).any(axis=1))
+    return frozenset(known[place] for place in places)
 
 
 def split(examples: Sequence[Example], share: float) -> tuple[Sequence[Example], Sequence[Example]]:
