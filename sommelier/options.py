@@ -44,6 +44,10 @@ def work(
 
 
 def terminal() -> Console:
-    """The terminal as wide as it is; a pipe wide enough for our tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
+    """The terminal as wide as it is; a pipe wide enough for our tables.
+
+    Of several processes that were launched together only the first one speaks.
+    """
+    is_quiet = os.environ.get("RANK", "0") != "0"
+    console = Console(quiet=is_quiet)
+    return console if console.is_terminal else Console(width=PIPE_WIDTH, quiet=is_quiet)

@@ -1,25 +1,33 @@
 """Item vectors and interactions before the cut in, a trained adapter of the ranker out.
 
-The network over histories, the blocks' weights, the LLM and the adapter lie in the workspace's
-models folder. Each is made once for its inputs; training itself resumes within a stage.
+The network over histories, the blocks' weights, the LLM, the examples and the adapter lie in the
+workspace's models folder, each made once for its inputs; training itself goes on where it was cut
+off. The newest moments are held out: they say when to stop, and what scores are worth.
+
+Launched as several processes (`accelerate launch` or `torchrun`), the first one makes all that the
+others then find, and they train together.
 """
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.compute as pc
 
+from embedders.checkpoint import resolve
 from embedders.item_text import item_text
 from ranker import embedded_llm
-from ranker.examples import Target, collect
+from ranker.adapter_facts import read_facts
+from ranker.examples import Example, Target, collect, split
+from ranker.team import Team
 from ranker.training import train as train_adapter
 from retrieval.fusion import Fusion
 from retrieval.pooled import PoolingConfig
 from sommelier.sequence import train_sequence
 from sommelier.state import digest
 from sommelier.tune import TRAIN_FIRST, inputs_key, tune, tune_fusion, tuned, tuned_fusion
-from sommelier.watch import Summary, Watch
+from sommelier.watch import Summary, Unwatched, Watch
 from sommelier.workspace import Workspace, existing
 
 EMBEDDED = "embedded"
@@ -64,18 +72,78 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
     Raises:
         ValueError: nothing was embedded, or no choice lies before the cut.
     """
-    train_sequence(workspace, watch=watch)
-    pooling = tune(workspace, watch=watch)
-    fusion = tune_fusion(workspace, pooling, watch=watch)
-    key = training_key(workspace)
-    facts = workspace.state.read("train")
-    settings, line = workspace.settings, workspace.timeline
+    settings = workspace.settings
     models = settings.paths.models
-    if facts.get("key") == key and (models / facts["adapter"]).exists():
-        return _summary(facts, pooling, is_new=False)
-    llm = _llm(workspace, watch)
-    with watch.task("training examples"):
-        examples = collect(
+    team = Team.found(settings.ranker.llm.device)
+    watch = watch if team.is_main else Unwatched()
+    with team.main_first():
+        train_sequence(workspace, watch=watch)
+        pooling = tune(workspace, watch=watch)
+        fusion = tune_fusion(workspace, pooling, watch=watch)
+        key = training_key(workspace)
+        facts = workspace.state.read("train")
+        if facts.get("key") == key and (models / facts["adapter"]).exists():
+            return _summary(facts, pooling, is_new=False)
+        llm = _llm(workspace, watch)
+        examples = _examples(workspace, pooling, fusion, watch=watch)
+    learned, held_out = split(examples, settings.ranker.training.validation_share)
+    with watch.task("training") as advance:
+        adapter = train_adapter(
+            learned,
+            validation=held_out,
+            items=workspace.item_vectors,
+            titles=workspace.titles,
+            llm=llm,
+            config=settings.ranker,
+            folder=models / "adapters",
+            runs=models / "runs",
+            on_progress=lambda stage, step, steps, loss: advance(
+                step, steps, f"{stage}, loss {loss:.3f}"
+            ),
+        )
+    facts = {
+        "key": key,
+        "llm": _below(models, llm),
+        "adapter": _below(models, str(adapter)),
+        "num_examples": len(learned),
+        "num_validation": len(held_out),
+    }
+    if team.is_main:
+        workspace.state.write("train", facts)
+    return _summary(
+        facts, pooling, is_new=True, calibrator=read_facts(adapter).training["calibrator"]
+    )
+
+
+def training_key(workspace: Workspace) -> str:
+    """Changes when training has to be run again."""
+    pooling, fusion = tuned(workspace), tuned_fusion(workspace)
+    ranker = workspace.settings.ranker
+    # A folder's content may change under its name; a hub id is pinned by its revision.
+    is_folder = ranker.llm.model != EMBEDDED and Path(ranker.llm.model).is_dir()
+    llm = resolve(ranker.llm.model).revision if is_folder else ""
+    return digest(inputs_key(workspace), pooling, fusion, ranker, llm)
+
+
+def _examples(
+    workspace: Workspace, pooling: PoolingConfig, fusion: Fusion | None, *, watch: Watch
+) -> Sequence[Example]:
+    """All moments before the cut with what retrieval finds, on disk; those of other inputs go."""
+    settings, line = workspace.settings, workspace.timeline
+    training, by_behavior = settings.ranker.training, settings.ranker.prompt.asks_behavior
+    name = digest(
+        inputs_key(workspace),
+        pooling,
+        fusion,
+        (training.max_examples, training.num_candidates, training.duplicate_cosine, training.seed),
+        by_behavior,
+    )
+    folder = settings.paths.models / "examples"
+    for other in folder.glob("*"):
+        if other.name != name:
+            shutil.rmtree(other, ignore_errors=True)
+    with watch.task("training examples") as advance:
+        return collect(
             workspace.catalog.interactions,
             target=Target(
                 behaviors=_choices(settings.target.behaviors),
@@ -85,35 +153,12 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             cut=line.cut,
             histories=workspace.histories,
             retriever=workspace.retriever(pooling, until=line.graph_until, fusion=fusion),
-            config=settings.ranker.training,
+            config=training,
             created_at=workspace.created_at,
+            by_behavior=by_behavior,
+            folder=folder / name,
+            on_progress=lambda done, total: advance(done, total),
         )
-    with watch.task("training") as advance:
-        adapter = train_adapter(
-            examples,
-            items=workspace.item_vectors,
-            titles=workspace.titles,
-            llm=llm,
-            config=settings.ranker,
-            folder=models / "adapters",
-            on_progress=lambda stage, step, steps, loss: advance(
-                step, steps, f"{stage}, loss {loss:.3f}"
-            ),
-        )
-    facts = {
-        "key": key,
-        "llm": _below(models, llm),
-        "adapter": _below(models, str(adapter)),
-        "num_examples": len(examples),
-    }
-    workspace.state.write("train", facts)
-    return _summary(facts, pooling, is_new=True)
-
-
-def training_key(workspace: Workspace) -> str:
-    """Changes when training has to be run again."""
-    pooling, fusion = tuned(workspace), tuned_fusion(workspace)
-    return digest(inputs_key(workspace), pooling, fusion, workspace.settings.ranker)
 
 
 def _llm(workspace: Workspace, watch: Watch) -> str:
@@ -153,16 +198,26 @@ def _below(models: Path, name: str) -> str:
     return path.relative_to(models).as_posix() if path.is_relative_to(models) else name
 
 
-def _summary(facts: dict[str, object], pooling: PoolingConfig, *, is_new: bool) -> Summary:
+def _summary(
+    facts: dict[str, object],
+    pooling: PoolingConfig,
+    *,
+    is_new: bool,
+    calibrator: object = None,
+) -> Summary:
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in pooling.weights.items())
+    held_out = facts.get("num_validation", 0)
+    uncalibrated = f"scores are not calibrated: {held_out} held-out moments are too few"
     return Summary(
         title="Trained" if is_new else "Trained before: nothing is new",
         header=("what", ""),
         rows=(
             ("examples", f"{facts['num_examples']:,}"),
+            ("held out", f"{held_out:,}"),
             ("weights in retrieval", weights or "all 1"),
             ("LLM", str(facts["llm"])),
             ("adapter", str(facts["adapter"])),
         ),
+        notes=(uncalibrated,) if isinstance(calibrator, str) else (),
         is_new=is_new,
     )
