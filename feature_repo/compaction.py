@@ -245,7 +245,11 @@ def _remove(root: Path, paths: Sequence[Path]) -> None:
 def _sweep(folder: Path) -> None:
     """Remove what killed writers left behind."""
     for path in folder.glob(".*.parquet.*"):
-        if time.time() - path.stat().st_mtime > ABANDONED_S:
+        try:
+            age_s = time.time() - path.stat().st_mtime
+        except FileNotFoundError:  # a writer alive has just given it its name
+            continue
+        if age_s > ABANDONED_S:
             path.unlink(missing_ok=True)
 
 
