@@ -35,16 +35,18 @@ from retrieval.concatenated import ItemVectors  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coalitions:
-    """All coalitions of some candidates but the whole ones, ready to be scored."""
+class Branches:
+    """What stands behind one prefix, ready to be scored."""
 
-    item_ids_R: Sequence[str]
-    """Whose each is: the candidates' in order, of each one by the coalitions' numbers."""
+    item_ids: Sequence[str]
+    """Known ones; one may come several times."""
     features_RF: NDArray[np.float32]
-    tokens_RTH: Tensor
+    """The evidence of each."""
+    tokens_RTH: Tensor | None = None
+    """The fused tokens of each; None for the items' own."""
 
 
-Score = Callable[[Coalitions], Sequence[float]]
+Score = Callable[[Branches], Sequence[float]]
 Weights = Callable[[Query], Mapping[str, float]]
 
 
@@ -77,7 +79,7 @@ class Explainer:
             query: That the candidates were found for.
             candidates: Known items.
             scores: Of them, as they were ranked by.
-            score: Scores coalitions as the candidates were scored.
+            score: Scores branches as the candidates were scored.
 
         Raises:
             ValueError: an item is in more blocks than can be explained exactly.
@@ -87,8 +89,8 @@ class Explainer:
         players = [self._players(one) for one in candidates]
         worths_R = np.zeros(0)
         if any(players):
-            games = self._coalitions(candidates, players, self._weights(query))
-            worths_R = np.asarray(score(games), dtype=np.float64)
+            branches = self._coalitions(candidates, players, self._weights(query))
+            worths_R = np.asarray(score(branches), dtype=np.float64)
         explained = []
         for place, names in enumerate(players):
             own = 2 ** len(names) - 1
@@ -111,24 +113,25 @@ class Explainer:
         candidates: Sequence[Candidate],
         players: Sequence[Sequence[str]],
         weights: Mapping[str, float],
-    ) -> Coalitions:
+    ) -> Branches:
+        """All coalitions but the whole ones: candidate by candidate, each by their numbers."""
         blocks = self._model.blocks
         found_KF = features(candidates, blocks)
-        item_ids_R, features_RF, has_RM = [], [], []
+        item_ids, features_RF, has_RM = [], [], []
         for place, (candidate, names) in enumerate(zip(candidates, players, strict=True)):
             for is_in_P in coalitions(len(names))[:-1].tolist():
                 members = {name for name, is_in in zip(names, is_in_P, strict=True) if is_in}
                 absent = [name for name in blocks if name not in members]
                 features_RF.append(without(found_KF[place : place + 1], blocks, absent, weights))
                 has_RM.append([str(one) in members for one in self._items.modalities])
-                item_ids_R.append(candidate.item_id)
-        return Coalitions(
-            item_ids_R=item_ids_R,
+                item_ids.append(candidate.item_id)
+        return Branches(
+            item_ids=item_ids,
             features_RF=np.concatenate(features_RF),
-            tokens_RTH=self._tokens(item_ids_R, has_RM),
+            tokens_RTH=self._tokens(item_ids, has_RM),
         )
 
-    def _tokens(self, item_ids_R: Sequence[str], has_RM: Sequence[Sequence[bool]]) -> Tensor:
-        rows_R = np.array([self._items.row_of[one] for one in item_ids_R])
+    def _tokens(self, item_ids: Sequence[str], has_RM: Sequence[Sequence[bool]]) -> Tensor:
+        rows_R = np.array([self._items.row_of[one] for one in item_ids])
         vectors, is_present_RM = tensors(self._items, rows_R)
         return self._model.fuse(vectors, is_present_RM & torch.tensor(has_RM))

@@ -1,5 +1,6 @@
 """Candidates in, a ranking out: retrieval's calibrated score plus the LLM's yes minus no.
 
+How much the LLM counts beside retrieval was learned from held-out lists (`ranker.calibration`).
 Fused tokens come ready from the store, so that a request costs one packed pass of the LLM and no
 fusion. Candidates are put in the order of their ids before they are packed: the order in which
 they were given cannot change a bit of any score.
@@ -7,6 +8,7 @@ they were given cannot change a bit of any score.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from embedders import torchaudio_cpu
 
@@ -20,10 +22,12 @@ from torch import Tensor  # noqa: E402
 from embedders.items import Modality  # noqa: E402
 from ranker.base import Reranker  # noqa: E402
 from ranker.evidence import features  # noqa: E402
-from ranker.explaining import Coalitions, Explainer  # noqa: E402
+from ranker.explaining import Branches, Explainer  # noqa: E402
 from ranker.model import RankerModel  # noqa: E402
 from ranker.packing import AnswerHead, score_packed  # noqa: E402
-from ranker.ranking import RankedItem, Ranking, Status  # noqa: E402
+from ranker.prompts import Codes  # noqa: E402
+from ranker.ranking import Explanation, RankedItem, Ranking, Status  # noqa: E402
+from ranker.serving import unaskable  # noqa: E402
 from retrieval.candidates import Candidate, Query  # noqa: E402
 from retrieval.pooled import visible_history  # noqa: E402
 
@@ -68,17 +72,13 @@ class LlmReranker(Reranker):
         item_ids = [candidate.item_id for candidate in candidates]
         if len(set(item_ids)) < len(item_ids):
             raise ValueError("a candidate occurs twice")
+        if query.behavior and (wrong := unaskable(query.behavior, self._model.asked)):
+            raise ValueError(f"behavior: {wrong}")
         by_id = sorted(candidates, key=lambda one: one.item_id)
         known = [one for one in by_id if one.item_id in self._prompter.row_of]
-        scores, logits = self._score(query, known)
-        order = sorted(range(len(known)), key=lambda n: (-scores[n], known[n].item_id))
-        ranked = [
-            self._ranked(known[n], rank=rank, score=scores[n], logit=logits[n])
-            for rank, n in enumerate(order, start=1)
-        ]
-        explained = ranked[:num_explained]
-        if explained:
-            explained = self._explained(query, [known[n] for n in order], explained)
+        ranked: list[RankedItem] = []
+        if known:
+            ranked = self._ranked(query, known, num_explained=num_explained)
         unknown = [
             RankedItem(
                 item_id=one.item_id,
@@ -92,83 +92,110 @@ class LlmReranker(Reranker):
             for one in by_id
             if one.item_id not in self._prompter.row_of
         ]
+        calibrator = self._model.calibrator
         return Ranking(
-            items=(*explained, *ranked[num_explained:], *unknown),
+            items=(*ranked, *unknown),
             generation_id=self._generation_id,
             judged_by="llm",
+            logit_weight=1.0 if calibrator is None else calibrator.logit_weight,
         )
-
-    def _explained(
-        self, query: Query, candidates: Sequence[Candidate], ranked: Sequence[RankedItem]
-    ) -> list[RankedItem]:
-        """The first of the candidates, each with its explanation."""
-        if self._explainer is None:
-            raise ValueError("nothing can be explained: this reranker holds no item vectors")
-
-        def score(games: Coalitions) -> list[float]:
-            return self._scored(
-                query, games.item_ids_R, games.features_RF, games.tokens_RTH.flatten(0, 1)
-            )[0]
-
-        with torch.inference_mode():
-            explanations = self._explainer.explain(
-                query, candidates[: len(ranked)], [one.score for one in ranked], score=score
-            )
-        return [
-            replace(item, explanation=explanation)
-            for item, explanation in zip(ranked, explanations, strict=True)
-        ]
 
     @torch.inference_mode()
-    def _score(
-        self, query: Query, candidates: Sequence[Candidate]
-    ) -> tuple[list[float], list[float]]:
-        if not candidates:
-            return [], []
-        found_NF = features(candidates, self._model.blocks)
-        item_ids = [candidate.item_id for candidate in candidates]
-        return self._scored(query, item_ids, found_NF, None)
-
-    def _scored(
-        self,
-        query: Query,
-        item_ids: Sequence[str],
-        features_NF: NDArray[np.float32],
-        tokens_RH: Tensor | None,
-    ) -> tuple[list[float], list[float]]:
-        """Scores and logits of one branch for each item id, which may come several times.
-
-        Args:
-            query: Whose history is the prefix.
-            item_ids: Known ones.
-            features_NF: The evidence of each.
-            tokens_RH: The fused tokens of each, in order; None for the items' own.
-        """
-        evidence_NH, priors_N = self._model.evidence(torch.from_numpy(features_NF))
-        prefix = self._prompter.prefix(visible_history(query), text=query.text)
-        prefix_PH = self._model.embed(prefix, self._tokens_RH, evidence_NH)
-        branches = [
-            (
-                self._prompter
-                if tokens_RH is None
-                else replace(self._prompter, row_of={item_id: slot})
-            ).branch(item_id, slot=slot)
-            for slot, item_id in enumerate(item_ids)
-        ]
-        embedded_TH = self._model.embed(
-            np.concatenate(branches),
-            self._tokens_RH if tokens_RH is None else tokens_RH,
-            evidence_NH,
+    def _ranked(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int
+    ) -> list[RankedItem]:
+        """Known candidates, which come by id, best first."""
+        prefix = self._prefix(query)
+        branches = Branches(
+            item_ids=[candidate.item_id for candidate in candidates],
+            features_RF=features(candidates, self._model.blocks),
         )
-        logits_N = score_packed(
+        scores, logits = self._scores(query, prefix, branches)
+        order = sorted(range(len(scores)), key=lambda n: (-scores[n], candidates[n].item_id))
+        first = order[:num_explained]
+        explanations: list[Explanation] = []
+        if first:
+            explanations = self._needed_explainer.explain(
+                query,
+                [candidates[n] for n in first],
+                [scores[n] for n in first],
+                score=lambda coalitions: self._scores(query, prefix, coalitions)[0],
+            )
+        chances = self._probabilities(scores)
+        return [
+            self._item(
+                candidates[n],
+                rank=rank,
+                score=scores[n],
+                logit=logits[n],
+                probability=chances[n],
+                explanation=explanation,
+            )
+            for rank, (n, explanation) in enumerate(zip_longest(order, explanations), start=1)
+        ]
+
+    @property
+    def _needed_explainer(self) -> Explainer:
+        if self._explainer is None:
+            raise ValueError("nothing can be explained: this reranker holds no item vectors")
+        return self._explainer
+
+    def _prefix(self, query: Query) -> Tensor:
+        codes = self._prompter.prefix(visible_history(query), text=query.text)
+        return self._model.embed(codes, self._tokens_RH, torch.zeros(0))
+
+    def _scores(
+        self, query: Query, prefix: Tensor, branches: Branches
+    ) -> tuple[list[float], list[float]]:
+        """What each branch behind a query's prefix is worth, and the LLM's part of it."""
+        evidence_RH, priors_R = self._model.evidence(torch.from_numpy(branches.features_RF))
+        codes = self._codes(query, branches)
+        tokens_RH = self._tokens_RH
+        if branches.tokens_RTH is not None:
+            tokens_RH = branches.tokens_RTH.flatten(0, 1)
+        embedded_TH = self._model.embed(np.concatenate(codes), tokens_RH, evidence_RH)
+        logits_R = score_packed(
             self._model.causal_lm,
-            prefix_PH,
-            embedded_TH.split([len(branch) for branch in branches]),
+            prefix,
+            embedded_TH.split([len(branch) for branch in codes]),
             self._head,
         )
-        return (priors_N + logits_N).tolist(), logits_N.tolist()
+        calibrator = self._model.calibrator
+        if calibrator is None:
+            return (priors_R + logits_R).tolist(), logits_R.tolist()
+        scores_R = calibrator.scores(priors_R.cpu().numpy(), logits_R.cpu().numpy())
+        return scores_R.tolist(), logits_R.tolist()
 
-    def _ranked(self, candidate: Candidate, *, rank: int, score: float, logit: float) -> RankedItem:
+    def _codes(self, query: Query, branches: Branches) -> list[Codes]:
+        has_evidence, prompter = self._model.config.has_evidence, self._prompter
+        written = []
+        for slot, item_id in enumerate(branches.item_ids):
+            if branches.tokens_RTH is not None:
+                prompter = replace(self._prompter, row_of={item_id: slot})
+            written.append(
+                prompter.branch(
+                    item_id, slot=slot if has_evidence else None, behavior=query.behavior
+                )
+            )
+        return written
+
+    def _probabilities(self, scores: Sequence[float]) -> list[float | None]:
+        calibrator = self._model.calibrator
+        if calibrator is None:
+            return [None] * len(scores)
+        chances: list[float | None] = calibrator.probabilities(np.array(scores)).tolist()
+        return chances
+
+    def _item(
+        self,
+        candidate: Candidate,
+        *,
+        rank: int,
+        score: float,
+        logit: float,
+        probability: float | None,
+        explanation: Explanation | None,
+    ) -> RankedItem:
         present = self._present.get(candidate.item_id, ())
         return RankedItem(
             item_id=candidate.item_id,
@@ -179,4 +206,6 @@ class LlmReranker(Reranker):
             retrieval_rank=candidate.rank,
             retrieval_score=candidate.score,
             present=present,
+            probability=probability,
+            explanation=explanation,
         )

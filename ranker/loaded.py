@@ -56,6 +56,8 @@ class LoadedGeneration:
             num_items=len(self.items),
             spaces=self.generation.spaces,
             as_of=self.generation.as_of,
+            behaviors=self.model.asked,
+            calibrator=self.model.calibrator.calibrator_id if self.model.calibrator else "",
         )
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:

@@ -11,6 +11,7 @@ import torch
 
 from embedders.items import Modality
 from ranker import tokens
+from ranker.calibration import Calibrator
 from ranker.evidence import features, without
 from ranker.explaining import Explainer
 from ranker.llm_reranker import LlmReranker
@@ -174,3 +175,21 @@ def test_a_reranker_without_the_items_vectors_cannot_explain(
     assert plain.rerank(EXAMPLE.query, EXAMPLE.candidates).items
     with pytest.raises(ValueError, match="holds no item vectors"):
         plain.rerank(EXAMPLE.query, EXAMPLE.candidates, num_explained=1)
+
+
+def test_an_explanation_is_of_the_calibrated_score(
+    reranker: LlmReranker, model: RankerModel
+) -> None:
+    model.calibrator = Calibrator(logit_weight=0.0, slope=1.0, intercept=0.0)
+    try:
+        ranking = reranker.rerank(EXAMPLE.query, EXAMPLE.candidates, num_explained=2)
+    finally:
+        model.calibrator = None
+    for item in ranking.items[:2]:
+        candidate = next(one for one in EXAMPLE.candidates if one.item_id == item.item_id)
+        found = features([candidate], model.blocks)
+        bare = without(found, model.blocks, model.blocks, RETRIEVER.weights)
+        _, prior = model.evidence(torch.from_numpy(bare))
+        assert item.explanation is not None
+        assert item.explanation.base == pytest.approx(float(prior), abs=1e-6), "without the LLM"
+        assert total(item) == pytest.approx(item.score, rel=1e-9, abs=1e-9)

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from embedders.items import Modality
+from ranker import llm as llms
 from ranker import tokens
+from ranker.calibration import Calibrator
 from ranker.evidence import features
 from ranker.llm_reranker import LlmReranker
-from ranker.model import RankerModel
+from ranker.model import RankerModel, tensors
 from ranker.packing import AnswerHead, score_one_by_one
 from ranker.ranking import Ranking, Status
 from retrieval.candidates import Candidate, Query
@@ -144,6 +146,96 @@ def test_the_history_moves_the_llms_part_alone(reranker: LlmReranker) -> None:
     for item_id, (score, logit) in one.items():
         assert logit != empty[item_id][1]
         assert score - logit == pytest.approx(empty[item_id][0] - empty[item_id][1], abs=1e-5)
+
+
+def calibrated(reranker: LlmReranker, model: RankerModel, weight: float) -> Ranking:
+    """As if held-out lists had given the LLM this weight."""
+    model.calibrator = Calibrator(logit_weight=weight, slope=2.0, intercept=-1.0)
+    try:
+        return reranker.rerank(EXAMPLE.query, EXAMPLE.candidates)
+    finally:
+        model.calibrator = None
+
+
+def test_a_calibrator_weighs_the_logit_and_turns_scores_into_probabilities(
+    reranker: LlmReranker, model: RankerModel
+) -> None:
+    plain = reranker.rerank(EXAMPLE.query, EXAMPLE.candidates)
+    assert plain.logit_weight == 1
+    assert all(one.probability is None for one in plain.items)
+    before = {one.item_id: (plain.prior(one), one.logit) for one in plain.items}
+    ranking = calibrated(reranker, model, 0.25)
+    assert ranking.logit_weight == 0.25
+    for one in ranking.items:
+        prior, logit = before[one.item_id]
+        assert one.logit == logit
+        assert one.score == pytest.approx(prior + 0.25 * logit, abs=1e-6)
+        assert ranking.prior(one) == pytest.approx(prior, abs=1e-6)
+        assert one.probability == pytest.approx(1 / (1 + np.exp(1 - 2 * one.score)), abs=1e-12)
+    scores = [one.score for one in ranking.items]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_an_llm_of_weight_zero_leaves_the_priors_order(
+    reranker: LlmReranker, model: RankerModel
+) -> None:
+    ranking = calibrated(reranker, model, 0.0)
+    assert all(one.logit != 0 for one in ranking.items)
+    assert [one.score for one in ranking.items] == [ranking.prior(one) for one in ranking.items]
+    plain = reranker.rerank(EXAMPLE.query, EXAMPLE.candidates)
+    expected = sorted(plain.items, key=lambda one: (-plain.prior(one), one.item_id))
+    assert [one.item_id for one in ranking.items] == [one.item_id for one in expected]
+
+
+def test_a_behavior_that_training_did_not_ask_about_is_refused(
+    reranker: LlmReranker, model: RankerModel
+) -> None:
+    query = replace(EXAMPLE.query, behavior="buy")
+    with pytest.raises(ValueError, match="behavior: this ranker foresees any choice alike"):
+        reranker.rerank(query, EXAMPLE.candidates)
+    model.asked = ("rate", "view")
+    try:
+        with pytest.raises(ValueError, match=r"'buy' is none of those .*: rate, view"):
+            reranker.rerank(query, [])
+    finally:
+        model.asked = ()
+
+
+def test_what_is_asked_about_moves_the_llms_part_alone(
+    llm_folder: Path,
+) -> None:
+    prompt = replace(model_world.CONFIG.prompt, asks_behavior=True)
+    config = replace(model_world.CONFIG, prompt=prompt)
+    torch.manual_seed(0)
+    model = RankerModel(
+        llms.load(llm_folder, config=config.llm),
+        spaces=ITEMS.spaces,
+        behaviors=("other", "rate", "view"),
+        config=config,
+    ).requires_grad_(False)
+    model.asked = ("rate", "view")
+    with torch.inference_mode():
+        fused = model.fuse(*tensors(ITEMS, slice(None))).flatten(1).numpy()
+    asking = LlmReranker(
+        model,
+        item_ids=ITEMS.item_ids,
+        tokens_ND=fused,
+        present={},
+        titles={},
+        generation_id="g",
+    )
+    found = {
+        behavior: by_id(
+            asking.rerank(replace(EXAMPLE.query, behavior=behavior), EXAMPLE.candidates)
+        )
+        for behavior in (None, "rate", "view")
+    }
+    for item_id, (score, logit) in found[None].items():
+        logits = {found[behavior][item_id][1] for behavior in found}
+        assert len(logits) == 3
+        for behavior in ("rate", "view"):
+            other_score, other_logit = found[behavior][item_id]
+            assert other_score - other_logit == pytest.approx(score - logit, abs=1e-5)
 
 
 def test_a_query_without_a_history_is_refused(reranker: LlmReranker) -> None:
