@@ -234,10 +234,8 @@ class _Lists:
         best_L = np.full(self.count, -np.inf)
         np.maximum.at(best_L, self.owners_E, scores_E)
         scores_E = scores_E - best_L[self.owners_E]
-        sums_L: NDArray[np.float64] = np.bincount(
-            self.owners_E, weights=np.exp(scores_E), minlength=self.count
-        )
-        return scores_E, sums_L
+        sums_L = np.bincount(self.owners_E, weights=np.exp(scores_E), minlength=self.count)
+        return scores_E, sums_L.astype(np.float64)
 
 
 def _held_out_gain(lists: _Lists) -> float:
