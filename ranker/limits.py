@@ -78,8 +78,12 @@ class ServerConfig:
     history_age_s: float = 0.5
     """How old a user's history may be before it is read again: pushed events are seen that late."""
 
+    prefix_cache_mib: int = 64
+    """What the ranker holds at most of the histories that it read, for the same users' next
+    requests; 0 reads each anew."""
+
     def __post_init__(self) -> None:
-        for name in ("feature_cache_bytes", "history_age_s"):
+        for name in ("feature_cache_bytes", "history_age_s", "prefix_cache_mib"):
             if getattr(self, name) < 0:
                 raise ValueError(f"server.{name} must not be negative, got {getattr(self, name)}")
         for name in ("port", "metrics_port"):

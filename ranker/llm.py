@@ -1,8 +1,13 @@
-"""A folder or hub id in, a causal LLM with its tokenizer and yes/no tokens out."""
+"""A folder or hub id in, a causal LLM with its tokenizer and yes/no tokens out, on its device.
+
+Weights come in the precision that is asked for, or in 4 bits (NF4, Dettmers et al., NeurIPS 2023):
+then embeddings, norms and the output layer stay in that precision, and so does what is computed.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +15,25 @@ from embedders import torchaudio_cpu
 
 torchaudio_cpu.load()
 
-import torch  # noqa: E402
 from transformers import (  # noqa: E402
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from embedders.checkpoint import quiet, resolve  # noqa: E402
+from embedders.checkpoint import device_of, quiet, resolve, torch_dtype  # noqa: E402
 from ranker.config import LlmConfig  # noqa: E402
 from ranker.prompts import NO, YES  # noqa: E402
 
 KEPT_TEXTS = 100_000
+INSTALL = "pip install 'sommelier[quantize]'"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Llm:
-    """A loaded model, frozen and in evaluation mode."""
+    """A loaded model, frozen and in evaluation mode, on its device."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -59,9 +65,12 @@ def load(source: str | Path, *, config: LlmConfig) -> Llm:
     """Load a causal LLM.
 
     Raises:
-        ValueError: no such folder, an unpinned hub id, weights that are not safetensors or are
-            not all there, or a tokenizer that lacks yes or no, or begins both alike.
+        ValueError: no such folder or device, an unpinned hub id, weights that are not safetensors
+            or are not all there, or a tokenizer that lacks yes or no, or begins both alike.
+        ImportError: it is to be quantized, and bitsandbytes is not installed.
     """
+    device = device_of(config.device)
+    quantization = _quantization(config, device=device)
     checkpoint = resolve(source, revision=config.revision)
     options = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
     auto_class: Any = AutoModelForCausalLM
@@ -69,11 +78,14 @@ def load(source: str | Path, *, config: LlmConfig) -> Llm:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
         model, report = auto_class.from_pretrained(
             checkpoint.source,
-            dtype=getattr(torch, config.dtype),
+            dtype=torch_dtype(config.dtype),
             use_safetensors=True,
             output_loading_info=True,
+            **quantization,
             **options,
         )
+    if not quantization:
+        model.to(device)
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"{source} lacks {len(missing)} weights of {type(model).__name__}, the first is "
@@ -94,6 +106,24 @@ def load(source: str | Path, *, config: LlmConfig) -> Llm:
         source=checkpoint.source,
         revision=checkpoint.revision,
     )
+
+
+def _quantization(config: LlmConfig, *, device: str) -> dict[str, Any]:
+    """What loading is told; nothing where weights stay whole."""
+    if config.quantization is None:
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise ImportError(
+            f"quantization = {config.quantization!r} needs bitsandbytes: run `{INSTALL}`, or leave "
+            f"quantization out"
+        )
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch_dtype(config.dtype),
+    )
+    return {"quantization_config": how, "device_map": {"": device}}
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:

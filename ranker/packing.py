@@ -1,14 +1,19 @@
 """One prefix and many branches in, one yes/no logit for each branch out, in one pass.
 
-The prefix is computed once. The branches follow it in one ragged sequence, each attending to the
-prefix and to itself, each counting its positions on from the prefix's end. So a branch's logit is
-what scoring it alone would give, to rounding: `score_one_by_one` is that reference, over Hugging
-Face's own attention.
+The prefix is computed once, or comes from `ranker.prefixes` as an earlier request left it. The
+branches follow it in one ragged sequence, each attending to the prefix and to itself, each counting
+its positions on from the prefix's end. So a branch's logit is what scoring it alone would give, to
+rounding: `score_one_by_one` is that reference, over Hugging Face's own attention.
 
-Shape legend: P prefix tokens, B branches, S a branch's tokens, H the LLM's width.
+Of the last layer only what is wanted is computed: of the prefix keys and values, of the branches
+beyond that the last tokens.
+
+Shape legend: P prefix tokens, B branches, S a branch's tokens, T tokens of all branches in a pass,
+H the LLM's width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from embedders import torchaudio_cpu
 
@@ -16,24 +21,37 @@ torchaudio_cpu.load()
 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
-from transformers import DynamicCache, PreTrainedModel  # noqa: E402
+from transformers import PreTrainedModel  # noqa: E402
 
 from ranker import attention  # noqa: E402
-from ranker.attention import Packing  # noqa: E402
+from ranker.attention import Answers, Packing, Reading, Stop  # noqa: E402
+from ranker.prefixes import Prefix  # noqa: E402
 
-TOKEN_BUDGET = 2048  # branch tokens in one pass: larger ones cost memory and gain nothing
+TOKEN_BUDGET = 1024  # branch tokens in one pass: larger ones cost memory and gain nothing
+STRETCHED = {"dynamic", "longrope"}  # rotary positions whose angles depend on the whole length
+
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class AnswerHead:
     """Reads logit(yes) - logit(no) from the last hidden state, in float32."""
 
     def __init__(self, llm: PreTrainedModel, *, yes: int, no: int) -> None:
-        """Only these two rows of the output embeddings are ever computed."""
+        """Only these two rows of the output embeddings are ever computed.
+
+        Raises:
+            NotImplementedError: the output embeddings are quantized.
+        """
         output = llm.get_output_embeddings()
+        if not output.weight.is_floating_point():
+            raise NotImplementedError(
+                f"{type(llm).__name__} has quantized output embeddings, whose rows cannot be read: "
+                f"leave lm_head out of quantization"
+            )
         self._rows_2H = output.weight.detach()[[yes, no]].float()
         bias = getattr(output, "bias", None)
         self._bias_2 = None if bias is None else bias.detach()[[yes, no]].float()
-        self._cap = getattr(llm.config, "final_logit_softcapping", None)
+        self._cap = getattr(llm.config.get_text_config(), "final_logit_softcapping", None)
 
     def __call__(self, hidden_BH: Tensor) -> Tensor:
         """[B, H] -> [B]."""
@@ -43,9 +61,38 @@ class AnswerHead:
         return logits_B2[..., 0] - logits_B2[..., 1]
 
 
+def read(llm: PreTrainedModel, prefix_PH: Tensor) -> Prefix:
+    """Compute a prefix: what `score_packed` needs of it, for this request and later ones.
+
+    Args:
+        llm: Its attention is switched to the packed one, and stays so.
+        prefix_PH: The embedded prefix, on any device.
+
+    Raises:
+        ValueError: the prefix is empty.
+        NotImplementedError: a layer does not attend, or asks for what is not computed.
+    """
+    decoder = _decoder(llm, attention.NAME)
+    if not len(prefix_PH):
+        raise ValueError("the prefix is empty: branches need at least one token to stand behind")
+    reading = Reading()
+    positions_P = torch.arange(len(prefix_PH), device=llm.device)
+    _run(decoder, prefix_PH.to(llm.device), positions_P, reading, last_layer=_kept_alone)
+    if len(reading.kept) != llm.config.get_text_config().num_hidden_layers:
+        raise NotImplementedError(
+            f"{type(llm).__name__} has layers without keys and values of their own, which packed "
+            f"scoring cannot keep apart: use a model whose layers all attend"
+        )
+    kept = [reading.kept[layer] for layer in sorted(reading.kept)]
+    return Prefix(
+        keys=tuple(key.contiguous() for key, _ in kept),
+        values=tuple(value.contiguous() for _, value in kept),
+    )
+
+
 def score_packed(
     llm: PreTrainedModel,
-    prefix_PH: Tensor,
+    prefix: Tensor | Prefix,
     branches: Sequence[Tensor],
     head: AnswerHead,
     *,
@@ -55,38 +102,31 @@ def score_packed(
 
     Args:
         llm: Its attention is switched to the packed one, and stays so.
-        prefix_PH: The embedded prefix.
-        branches: Each [S, H], embedded; any lengths.
+        prefix: Embedded, [P, H], or as `read` gave it: the scores are the same, bit for bit.
+        branches: Each [S, H], embedded; any lengths from 1.
         head: How the answer is read.
         token_budget: At most so many branch tokens a pass; more branches take more passes over
-            the prefix's cached keys and values.
+            the prefix's keys and values.
 
     Returns:
-        [B], float32.
+        [B], float32, on the branches' device.
 
     Raises:
-        NotImplementedError: a layer with a window shorter than the sequence, a soft cap, or no
-            attention at all.
+        ValueError: the prefix or a branch is empty.
+        NotImplementedError: a layer does not attend, or asks for what is not computed.
     """
-    decoder = _decoder(llm, attention.NAME)
-    num_prefix = len(prefix_PH)
     if not branches:
         return torch.zeros(0)
-    chunks = list(_chunks(branches, token_budget))
-    if len(chunks) == 1:
-        return head(_packed_pass(decoder, prefix_PH, chunks[0], num_prefix, None))
-    cache = DynamicCache()  # whole in every layer: one cut to a window could not be cropped
-    decoder(
-        inputs_embeds=prefix_PH[None],
-        position_ids=torch.arange(num_prefix, device=prefix_PH.device)[None],
-        past_key_values=cache,
-        use_cache=True,
-    )
+    if not all(map(len, branches)):
+        raise ValueError("a branch is empty: its answer is read at its last token")
+    if isinstance(prefix, Tensor):
+        prefix = read(llm, prefix)
+    decoder = _decoder(llm, attention.NAME)
+    _check_rotation(llm, prefix.num_tokens + max(map(len, branches)))
     scores = []
-    for chunk in chunks:
-        scores.append(head(_packed_pass(decoder, None, chunk, num_prefix, cache)))
-        cache.crop(-sum(len(branch) for branch in chunk))
-    return torch.cat(scores)
+    for chunk in _chunks(branches, token_budget):
+        scores.append(head(_packed_pass(decoder, prefix, chunk, device=llm.device)))
+    return torch.cat(scores).to(branches[0].device)
 
 
 def score_one_by_one(
@@ -96,42 +136,131 @@ def score_one_by_one(
     decoder = _decoder(llm, "eager")
     scores = []
     for branch_SH in branches:
-        whole_1TH = torch.cat([prefix_PH, branch_SH])[None]
+        whole_1TH = torch.cat([prefix_PH, branch_SH])[None].to(llm.device)
         mask_1T = torch.ones(whole_1TH.shape[:2], dtype=torch.long, device=whole_1TH.device)
         hidden = decoder(inputs_embeds=whole_1TH, attention_mask=mask_1T, use_cache=False)
         scores.append(head(hidden.last_hidden_state[:, -1]))
-    return torch.cat(scores)
+    return torch.cat(scores).to(branches[0].device)
 
 
 def _packed_pass(
-    decoder: torch.nn.Module,
-    prefix_PH: Tensor | None,
-    branches: Sequence[Tensor],
-    num_prefix: int,
-    cache: DynamicCache | None,
+    decoder: torch.nn.Module, prefix: Prefix, branches: Sequence[Tensor], *, device: torch.device
 ) -> Tensor:
     """The hidden state at each branch's last token, [B, H]."""
-    device = branches[0].device
     lengths_B = torch.tensor([len(branch) for branch in branches], device=device)
     ends_B = lengths_B.cumsum(0)
-    steps_S = torch.arange(int(lengths_B.max()), device=device)
+    steps_S = torch.arange(max(map(len, branches)), device=device)
     is_token_BS = steps_S < lengths_B[:, None]
-    places_BS = (ends_B - lengths_B)[:, None] + torch.minimum(steps_S, lengths_B[:, None] - 1)
-    positions = num_prefix + steps_S.expand(len(branches), -1)[is_token_BS]
-    inputs = torch.cat(list(branches))
-    if prefix_PH is not None:
-        inputs = torch.cat([prefix_PH, inputs])
-        positions = torch.cat([torch.arange(num_prefix, device=device), positions])
-    hidden_1TH = decoder(
-        inputs_embeds=inputs[None],
-        position_ids=positions[None],
-        past_key_values=cache,
-        use_cache=cache is not None,
-        packing=Packing(num_prefix=num_prefix, places_BS=places_BS, is_token_BS=is_token_BS),
-    ).last_hidden_state
-    first = num_prefix if prefix_PH is not None else 0
-    answers_BH: Tensor = hidden_1TH[0, first + ends_B - 1]
-    return answers_BH
+    packing = Packing(
+        prefix=prefix,
+        places_BS=(ends_B - lengths_B)[:, None] + torch.minimum(steps_S, lengths_B[:, None] - 1),
+        is_token_BS=is_token_BS,
+        steps_T=steps_S.expand(len(branches), -1)[is_token_BS],
+    )
+    hidden_TH = _run(
+        decoder,
+        torch.cat(list(branches)).to(device),
+        prefix.num_tokens + packing.steps_T,
+        packing,
+        last_layer=_answers_alone,
+    )
+    if len(hidden_TH) == len(branches):  # the last layer left the answers alone
+        return hidden_TH
+    return hidden_TH[ends_B - 1]
+
+
+def _run(
+    decoder: torch.nn.Module,
+    inputs_TH: Tensor,
+    positions_T: Tensor,
+    packing: Packing | Reading,
+    *,
+    last_layer: Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], Inputs | None],
+) -> Tensor:
+    """The decoder's last hidden states; `last_layer` may change what its last layer is given."""
+    layers = getattr(decoder, "layers", None)
+    handle = layers and layers[-1].register_forward_pre_hook(last_layer, with_kwargs=True)
+    try:
+        hidden_TH: Tensor = decoder(
+            inputs_embeds=inputs_TH[None],
+            position_ids=positions_T[None],
+            use_cache=False,
+            packing=packing,
+        ).last_hidden_state[0]
+    finally:
+        if handle is not None:
+            handle.remove()
+    return hidden_TH
+
+
+def _kept_alone(
+    layer: torch.nn.Module, given: tuple[Any, ...], options: dict[str, Any]
+) -> Inputs | None:
+    """Before a prefix's last layer: its keys and values are all that is wanted, so that only one
+    token goes on."""
+    if not _can_select(given, options):
+        return None
+    _keep(layer, given, options, options["packing"].kept)
+    first = torch.zeros(1, dtype=torch.long, device=given[0].device)
+    return _selected(given, options, first, packing=None)
+
+
+def _answers_alone(
+    layer: torch.nn.Module, given: tuple[Any, ...], options: dict[str, Any]
+) -> Inputs | None:
+    """Before the branches' last layer: all tokens leave keys and values, the answers go on."""
+    if not _can_select(given, options):
+        return None
+    packing = options["packing"]
+    kept: dict[int, tuple[Tensor, Tensor]] = {}
+    _keep(layer, given, options, kept)
+    ((key, value),) = kept.values()
+    answers = Answers(packing=packing, key=key, value=value)
+    return _selected(given, options, packing.places_BS[:, -1], packing=answers)
+
+
+def _keep(
+    layer: torch.nn.Module,
+    given: tuple[Any, ...],
+    options: dict[str, Any],
+    kept: dict[int, tuple[Tensor, Tensor]],
+) -> None:
+    try:
+        layer.forward(*given, **{**options, "packing": Reading(kept=kept, stops=True)})
+    except Stop:
+        return
+    raise AssertionError("an attention layer ended without attending")
+
+
+def _can_select(given: tuple[Any, ...], options: Mapping[str, Any]) -> bool:
+    """Whether tokens can be taken out of what a layer is given: nothing else is told of them."""
+    known = {"position_embeddings", "position_ids"}
+    others = (value for name, value in options.items() if name not in known)
+    rotations = options.get("position_embeddings")
+    return (
+        len(given) == 1
+        and not any(isinstance(value, Tensor) for value in others)
+        and isinstance(rotations, tuple)
+        and all(isinstance(one, Tensor) and one.ndim == 3 for one in rotations)
+    )
+
+
+def _selected(
+    given: tuple[Any, ...],
+    options: Mapping[str, Any],
+    places: Tensor,
+    *,
+    packing: Answers | None,
+) -> Inputs:
+    """A layer's inputs for these tokens alone."""
+    changed = {
+        **options,
+        "packing": packing,
+        "position_embeddings": tuple(one[:, places] for one in options["position_embeddings"]),
+    }
+    if options.get("position_ids") is not None:
+        changed["position_ids"] = options["position_ids"][:, places]
+    return (given[0][:, places],), changed
 
 
 def _chunks(branches: Sequence[Tensor], token_budget: int) -> Iterator[list[Tensor]]:
@@ -145,6 +274,18 @@ def _chunks(branches: Sequence[Tensor], token_budget: int) -> Iterator[list[Tens
         used += len(branch)
     if chunk:
         yield chunk
+
+
+def _check_rotation(llm: PreTrainedModel, longest: int) -> None:
+    """Some models turn all positions differently once a prompt is long, also the prefix's."""
+    config = llm.config.get_text_config()
+    rotation = getattr(config, "rope_parameters", None) or {}
+    limit = rotation.get("original_max_position_embeddings") or config.max_position_embeddings
+    if rotation.get("rope_type") in STRETCHED and longest > limit:
+        raise NotImplementedError(
+            f"{type(llm).__name__} turns its positions by the prompt's length beyond {limit} "
+            f"tokens, and this one has {longest}: shorten the history"
+        )
 
 
 def _decoder(llm: PreTrainedModel, implementation: str) -> torch.nn.Module:

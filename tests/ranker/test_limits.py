@@ -27,7 +27,7 @@ def test_a_port_is_within_its_range(name: str, port: int) -> None:
         ServerConfig(**{name: port})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["feature_cache_bytes", "history_age_s"])
+@pytest.mark.parametrize("name", ["feature_cache_bytes", "history_age_s", "prefix_cache_mib"])
 def test_the_cache_has_no_negative_size_or_age(name: str) -> None:
     with pytest.raises(ValueError, match=f"server.{name} must not be negative, got -1"):
         ServerConfig(**{name: -1})  # type: ignore[arg-type]

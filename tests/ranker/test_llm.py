@@ -23,6 +23,9 @@ from transformers import (  # noqa: E402
 from embedders.checkpoint import quiet, resolve  # noqa: E402
 from ranker import llm as llms  # noqa: E402
 from ranker.config import LlmConfig  # noqa: E402
+from ranker.packing import AnswerHead, score_one_by_one, score_packed  # noqa: E402
+from tests.ranker import family_world  # noqa: E402
+from tests.ranker.family_world import FAMILIES, WIDTH  # noqa: E402
 
 
 def test_a_loaded_llm_is_frozen_and_knows_yes_from_no(llm_folder: Path) -> None:
@@ -46,6 +49,67 @@ def test_text_is_tokenized_without_anything_around_it(llm_folder: Path) -> None:
 def test_weights_are_read_as_asked(dtype: str, llm_folder: Path) -> None:
     llm = llms.load(str(llm_folder), config=LlmConfig(dtype=dtype))
     assert llm.model.dtype == getattr(torch, dtype)
+
+
+def test_no_device_but_one_that_torch_knows(llm_folder: Path) -> None:
+    assert llms.load(llm_folder, config=LlmConfig(device="cpu")).model.device.type == "cpu"
+    with pytest.raises(ValueError, match="no device 'gqu'"):
+        llms.load(llm_folder, config=LlmConfig(device="gqu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gpu_is_taken_where_there_is_one_and_scores_alike(
+    family: str, llm_folder: Path, tmp_path: Path
+) -> None:
+    folder = family_world.save(FAMILIES[family], tmp_path, tokenizer=llm_folder)
+    here = llms.load(folder, config=LlmConfig(device="cpu"))
+    there = llms.load(folder, config=LlmConfig())
+    assert there.model.device.type == "cuda"
+    given = family_world.prompt(here)
+    with torch.inference_mode():
+        scores = [
+            score_packed(
+                llm.model,
+                given.prefix,
+                given.branches,
+                AnswerHead(llm.model, yes=llm.yes, no=llm.no),
+            )
+            for llm in (here, there)
+        ]
+    assert scores[1].device.type == "cpu"
+    assert (scores[0] - scores[1]).abs().max() < 1e-2 * scores[0].std()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_in_four_bits_an_llm_scores_packed_as_one_by_one_and_near_the_whole(
+    dtype: str, llm_folder: Path, tmp_path: Path
+) -> None:
+    folder = family_world.save(FAMILIES["llama"], tmp_path, tokenizer=llm_folder)
+    whole = llms.load(folder, config=LlmConfig())
+    small = llms.load(folder, config=LlmConfig(quantization="4bit", dtype=dtype))
+    layer = small.model.model.layers[0]
+    assert layer.mlp.up_proj.weight.dtype == torch.uint8
+    assert layer.mlp.up_proj.weight.numel() == WIDTH * 48 // 2, "two weights a byte"
+    assert layer.input_layernorm.weight.dtype == getattr(torch, dtype)
+    given = family_world.prompt(small, num_branches=30)
+    head = AnswerHead(small.model, yes=small.yes, no=small.no)
+    with torch.inference_mode():
+        packed = score_packed(small.model, given.prefix, given.branches, head)
+        single = score_one_by_one(small.model, given.prefix, given.branches, head)
+        head = AnswerHead(whole.model, yes=whole.yes, no=whole.no)
+        branches = [one.float() for one in given.branches]
+        truth = score_packed(whole.model, given.prefix.float(), branches, head)
+    assert (packed - single).abs().max() < (1e-4 if dtype == "float32" else 0.3 * single.std())
+    assert torch.corrcoef(torch.stack([packed, truth]))[0, 1] > 0.5
+
+
+def test_four_bits_without_bitsandbytes_say_what_to_install(
+    llm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llms, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'sommelier\[quantize\]'"):
+        llms.load(llm_folder, config=LlmConfig(quantization="4bit"))
 
 
 def save_mistral(folder: Path, *, vocab_size: int) -> None:

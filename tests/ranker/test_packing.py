@@ -1,6 +1,7 @@
 """Packed scores equal scores one by one, and a leak between branches would be seen."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,76 +17,37 @@ from transformers import (  # noqa: E402
     AutoModelForCausalLM,
     FalconH1Config,
     FalconH1ForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GemmaConfig,
-    GemmaForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from embedders.checkpoint import quiet  # noqa: E402
+from ranker import llm as llms  # noqa: E402
 from ranker import packing  # noqa: E402
-from ranker.packing import AnswerHead, score_one_by_one, score_packed  # noqa: E402
+from ranker.attention import Masked  # noqa: E402
+from ranker.config import LlmConfig  # noqa: E402
+from ranker.packing import AnswerHead, read, score_one_by_one, score_packed  # noqa: E402
+from tests.ranker import family_world  # noqa: E402
+from tests.ranker.family_world import FAMILIES, SIZES, WIDTH, loud  # noqa: E402
 
-WIDTH, VOCABULARY = 32, 50
+VOCABULARY = 50
 LENGTHS = (3, 7, 4, 1, 9, 5, 2, 6)
 PREFIX = 11
-SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": WIDTH,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": None,
-}
-QWEN2 = {key: value for key, value in SIZES.items() if key != "head_dim"}
-FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
-    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**QWEN2)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES)),
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**SIZES)),
-}
 
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PreTrainedModel]:
     """Saves a model as a checkpoint and loads it, as a user's would be."""
 
-    def saved(build: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    def saved(build: family_world.Build) -> PreTrainedModel:
         folder = tmp_path_factory.mktemp("checkpoint")
-        return reload(loud(build()), folder)
+        with quiet():
+            loud(build(VOCABULARY)).save_pretrained(folder)
+            loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return loaded.eval().requires_grad_(False)
 
     return saved
-
-
-def reload(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    with quiet():
-        model.save_pretrained(folder)
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return loaded.eval().requires_grad_(False)
-
-
-def loud(model: PreTrainedModel) -> PreTrainedModel:
-    """Fresh weights are so small that every branch gets the same logit; these are not."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim == 2:
-                weight.copy_(torch.randn(weight.shape, generator=generator))
-                weight.mul_(weight.shape[1] ** -0.5 * (2 if len(weight) < VOCABULARY else 5))
-    return model
 
 
 def prompt(lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, list[Tensor]]:
@@ -113,16 +75,75 @@ def assert_equal(packed: Tensor, single: Tensor) -> None:
     assert (packed - single).abs().max() <= 1e-4
 
 
+@pytest.fixture(scope="module")
+def checkpoint(llm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A family's folder, made once."""
+
+    @cache
+    def made(family: str) -> Path:
+        folder = tmp_path_factory.mktemp(family)
+        return family_world.save(FAMILIES[family], folder, tokenizer=llm_folder)
+
+    return made
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("token_budget", [1, 9, 16, 10_000])
+@pytest.mark.parametrize("token_budget", [1, 30, 10_000])
 def test_packed_scores_equal_scores_one_by_one(
-    family: str, token_budget: int, load: Callable[..., PreTrainedModel]
+    family: str, token_budget: int, checkpoint: Callable[[str], Path]
 ) -> None:
-    model = load(FAMILIES[family])
-    prefix, branches = prompt()
-    packed, single = both(model, prefix, branches, token_budget=token_budget)
+    llm = llms.load(checkpoint(family), config=LlmConfig())
+    given = family_world.prompt(llm)
+    head = AnswerHead(llm.model, yes=llm.yes, no=llm.no)
+    with torch.inference_mode():
+        packed = score_packed(
+            llm.model, given.prefix, given.branches, head, token_budget=token_budget
+        )
+        single = score_one_by_one(llm.model, given.prefix, given.branches, head)
     assert single.std() > 0.1, "the logits must differ for the comparison to say anything"
     assert_equal(packed, single)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_half_precision_packed_scores_are_as_near_the_truth_as_one_by_one(
+    family: str, dtype: str, checkpoint: Callable[[str], Path]
+) -> None:
+    llm = llms.load(checkpoint(family), config=LlmConfig(dtype=dtype))
+    given = family_world.prompt(llm, num_branches=60)
+    head = AnswerHead(llm.model, yes=llm.yes, no=llm.no)
+    with torch.inference_mode():
+        packed = score_packed(llm.model, given.prefix, given.branches, head)
+        single = score_one_by_one(llm.model, given.prefix, given.branches, head)
+        llm.model.float()  # the same rounded weights, computed in full
+        whole = AnswerHead(llm.model, yes=llm.yes, no=llm.no)
+        branches = [one.float() for one in given.branches]
+        truth = score_one_by_one(llm.model, given.prefix.float(), branches, whole)
+    error, usual = ((one - truth).square().mean().sqrt() for one in (packed, single))
+    assert 0 < error <= 1.5 * usual < 0.5 * truth.std()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_mask_of_training_gives_the_scores_of_serving(
+    family: str, checkpoint: Callable[[str], Path]
+) -> None:
+    llm = llms.load(checkpoint(family), config=LlmConfig())
+    given = family_world.prompt(llm)
+    head = AnswerHead(llm.model, yes=llm.yes, no=llm.no)
+    lengths = torch.tensor([len(given.prefix), *map(len, given.branches)])
+    segments_T = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    steps = [torch.arange(int(length)) for length in lengths]
+    positions_T = torch.cat([steps[0], *(len(steps[0]) + own for own in steps[1:])])
+    mask_TT = (segments_T == 0) | (segments_T == segments_T[:, None])
+    with torch.inference_mode():
+        packed = score_packed(llm.model, given.prefix, given.branches, head)
+        hidden = llm.model.get_decoder()(
+            inputs_embeds=torch.cat([given.prefix, *given.branches])[None],
+            position_ids=positions_T[None],
+            use_cache=False,
+            packing=Masked(mask=mask_TT.tril()[None, None]),
+        ).last_hidden_state
+        assert_equal(head(hidden[0, lengths.cumsum(0)[1:] - 1]), packed)
 
 
 @pytest.fixture(scope="module")
@@ -177,47 +198,42 @@ def test_lora_is_packed_while_it_is_not_merged(qwen: PreTrainedModel, tmp_path: 
     assert_equal(*both(adapted.get_base_model(), prefix, branches, token_budget=10))
 
 
-@pytest.mark.parametrize("window", [None, 64])
-@pytest.mark.parametrize("token_budget", [12, 53, 10_000])
-def test_a_window_longer_than_the_sequence_changes_nothing(
-    window: int | None, token_budget: int, load: Callable[..., PreTrainedModel]
+@pytest.mark.parametrize("window", [1, 3, 9, 10, 12, 13, 19, 20, 21, 64])
+@pytest.mark.parametrize("token_budget", [9, 10_000])
+def test_a_window_cuts_the_prefix_where_it_cuts_a_whole_prompt(
+    window: int, token_budget: int, load: Callable[..., PreTrainedModel]
 ) -> None:
-    # 64 is more than the prefix and all branches, 48; and 11 + 53 would fill it to the brim.
-    model = load(lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=window)))
-    assert_equal(*both(model, *prompt(), token_budget=token_budget))
+    # 11 tokens of prefix and up to 9 of a branch: some windows end in the branch, some in the
+    # prefix, 20 holds the longest prompt to the brim.
+    model = load(family_world.mistral(window))
+    packed, single = both(model, *prompt(), token_budget=token_budget)
+    assert single.std() > 0.1
+    assert_equal(packed, single)
 
 
-def test_a_sequence_as_long_as_the_window_is_scored_in_chunks_too(
-    load: Callable[..., PreTrainedModel],
+def test_a_window_that_is_not_heeded_would_be_seen(load: Callable[..., PreTrainedModel]) -> None:
+    cut, _ = both(load(family_world.mistral(12)), *prompt())
+    whole, _ = both(load(family_world.mistral(None)), *prompt())
+    assert (cut - whole).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("window", [3, 13, 64])
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_soft_caps_and_windows_in_turns_are_computed(
+    window: int, softcap: float | None, load: Callable[..., PreTrainedModel]
 ) -> None:
-    model = load(lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=PREFIX + 9)))
-    prefix, branches = prompt((4, 5, 9, 3))
-    assert_equal(*both(model, prefix, branches, token_budget=9))
+    model = load(family_world.gemma2(window, softcap=softcap))
+    assert_equal(*both(model, *prompt(), token_budget=20))
 
 
-@pytest.mark.parametrize("token_budget", [4, 12, 10_000])
-def test_a_window_shorter_than_the_sequence_is_refused(
-    token_budget: int, load: Callable[..., PreTrainedModel]
-) -> None:
-    model = load(lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=16)))
-    with (
-        torch.inference_mode(),
-        pytest.raises(NotImplementedError, match="sliding_window=16, which packed scoring does"),
-    ):
-        score_packed(model, *prompt((9, 8, 7)), head_of(model), token_budget=token_budget)
-
-
-def test_a_soft_cap_on_attention_is_refused(load: Callable[..., PreTrainedModel]) -> None:
-    model = load(lambda: Gemma2ForCausalLM(Gemma2Config(**SIZES)))
-    with torch.inference_mode(), pytest.raises(NotImplementedError, match="softcap=50"):
-        score_packed(model, *prompt(), head_of(model))
+def test_a_soft_cap_that_is_not_heeded_would_be_seen(load: Callable[..., PreTrainedModel]) -> None:
+    capped, _ = both(load(family_world.gemma2(64)), *prompt())
+    free, _ = both(load(family_world.gemma2(64, softcap=None)), *prompt())
+    assert (capped - free).abs().max() > 1e-2
 
 
 def test_a_soft_cap_on_the_answer_is_computed(load: Callable[..., PreTrainedModel]) -> None:
-    capped = Gemma2Config(
-        **SIZES, attn_logit_softcapping=None, final_logit_softcapping=0.5, query_pre_attn_scalar=8
-    )
-    model = load(lambda: Gemma2ForCausalLM(capped))
+    model = load(family_world.gemma2(64, softcap=None, answer_cap=0.5))
     prefix, branches = prompt()
     packed, single = both(model, prefix, branches)
     assert_equal(packed, single)
@@ -225,6 +241,75 @@ def test_a_soft_cap_on_the_answer_is_computed(load: Callable[..., PreTrainedMode
     model.set_attn_implementation("eager")
     logits = model(inputs_embeds=whole).logits[0, -1]
     assert (packed[0] - (logits[7] - logits[8])).abs() <= 1e-4
+
+
+def test_positions_that_turn_by_the_whole_length_are_refused_beyond_it(
+    load: Callable[..., PreTrainedModel],
+) -> None:
+    # 4 pairs of dimensions, each with a factor for short prompts and one for long ones
+    rotation = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    sizes = {key: value for key, value in SIZES.items() if key != "head_dim"}
+
+    def build(vocab_size: int) -> PreTrainedModel:
+        limits = {"original_max_position_embeddings": 16, "max_position_embeddings": 64}
+        config = Phi3Config(
+            **sizes,
+            vocab_size=vocab_size,
+            rope_parameters={**rotation, "rope_theta": 1e4},
+            **limits,
+        )
+        return Phi3ForCausalLM(config)
+
+    model = load(build)
+    short = prompt((3, 5, 4))
+    assert_equal(*both(model, *short))
+    with torch.inference_mode(), pytest.raises(NotImplementedError, match="beyond 16 tokens"):
+        score_packed(model, *prompt((3, 6, 4)), head_of(model))
+
+
+@pytest.mark.parametrize("token_budget", [9, 10_000])
+def test_a_prefix_that_was_read_before_gives_the_same_bits(
+    token_budget: int, qwen: PreTrainedModel
+) -> None:
+    prefix, branches = prompt()
+    with torch.inference_mode():
+        kept = read(qwen, prefix)
+        before = [one.clone() for one in (*kept.keys, *kept.values)]
+        cold = score_packed(qwen, prefix, branches, head_of(qwen), token_budget=token_budget)
+        for _ in range(2):
+            warm = score_packed(qwen, kept, branches, head_of(qwen), token_budget=token_budget)
+            assert torch.equal(cold, warm)
+    assert kept.num_tokens == PREFIX
+    assert all(map(torch.equal, before, (*kept.keys, *kept.values))), "no pass changes a prefix"
+
+
+def test_the_last_layer_computes_what_is_wanted_of_it_alone(qwen: PreTrainedModel) -> None:
+    seen: list[tuple[int, int]] = []
+    handles = [
+        layer.mlp.register_forward_hook(
+            lambda _, given, __, n=n: seen.append((n, given[0].shape[1]))
+        )
+        for n, layer in enumerate(qwen.model.layers)
+    ]
+    try:
+        with torch.inference_mode():
+            kept = read(qwen, prompt()[0])
+            assert seen == [(0, PREFIX), (1, 1)]
+            seen.clear()
+            score_packed(qwen, kept, prompt()[1], head_of(qwen))
+            assert seen == [(0, sum(LENGTHS)), (1, len(LENGTHS))]
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert not qwen.model.layers[-1]._forward_pre_hooks, "nothing stays on the model"
+
+
+def test_what_is_empty_is_refused(qwen: PreTrainedModel) -> None:
+    prefix, branches = prompt()
+    with pytest.raises(ValueError, match="the prefix is empty"):
+        score_packed(qwen, prefix[:0], branches, head_of(qwen))
+    with pytest.raises(ValueError, match="a branch is empty"):
+        score_packed(qwen, prefix, [branches[0], prefix[:0]], head_of(qwen))
 
 
 def test_layers_that_do_not_attend_are_refused() -> None:
