@@ -5,9 +5,13 @@
     <root>/CURRENT                            the id of the generation that is served
 
 Publishing writes beside everything else and then swaps CURRENT by one rename: a reader sees the
-old generation or the new one, whole. Rolling back is pointing again.
+old generation or the new one, whole. Rolling back is pointing again. Of several publishers at once
+each makes a generation, and the one that ends last is served.
+
+Manifests of format 1, which name no calibrator, are read as well: their scores are as they were.
 """
 
+import errno
 import hashlib
 import json
 import shutil
@@ -20,8 +24,12 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from embedders.vectors import Space
+from feature_repo.atomic import replace_text
+from ranker.calibration import CALIBRATOR, Calibrator, CalibratorError
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY)  # what renaming to a folder that is there may say
 MANIFEST, CURRENT = "generation.json", "CURRENT"
 
 
@@ -44,6 +52,8 @@ class Generation:
     """A folder, or a hub id that the adapter pins to a revision."""
     files: Mapping[str, str]
     """Path below the generation's folder -> sha256."""
+    calibrator: str = ""
+    """The id of the adapter's calibrator; empty where scores are as the model leaves them."""
     folder: Path = Path()
 
     @property
@@ -63,7 +73,7 @@ class Generation:
         return self.folder / "adapter"
 
     def check(self) -> None:
-        """Compare every file with the manifest.
+        """Compare every file, and the calibrator, with the manifest.
 
         Raises:
             GenerationError: a file is missing or changed; the first is named.
@@ -80,6 +90,12 @@ class Generation:
                     f"generation {self.generation_id}: {path} is not what was published: run "
                     f"`sommelier publish`, or point to another generation"
                 )
+        if (found := _calibrator(self.adapter)) != self.calibrator:
+            raise GenerationError(
+                f"generation {self.generation_id} names the calibrator {self.calibrator!r}, but "
+                f"its adapter holds {found!r}: run `sommelier publish`, or point to another "
+                f"generation"
+            )
 
 
 class Generations:
@@ -104,11 +120,12 @@ class Generations:
             The new generation, or the current one where it has this very content.
 
         Raises:
-            GenerationError: the index or the adapter is not there.
+            GenerationError: the index or the adapter is not there, or its calibrator is damaged.
         """
         for part, command in ((index, "index"), (adapter, "train")):
             if not part.is_dir():
                 raise GenerationError(f"{part} is missing: run `sommelier {command}`")
+        calibrator = _calibrator(adapter)
         self.root.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.root, prefix=".publishing-"))
         temporary.chmod(0o755)  # a server may run as another user
@@ -123,15 +140,14 @@ class Generations:
                 fused_space=fused_space,
                 llm=llm,
                 files=_digests(temporary),
+                calibrator=calibrator,
             )
             current = self._intact_current()
             if current is not None and _content(current) == _content(generation):
                 return current
-            (temporary / MANIFEST).write_text(_to_json(generation))
-            temporary.rename(self.root / generation.generation_id)
+            return self.point(self._settle(temporary, generation))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        return self.point(generation.generation_id)
 
     def current(self) -> Generation:
         """The generation that is served.
@@ -164,7 +180,7 @@ class Generations:
             facts = json.loads(path.read_text())
             number = facts.pop("format")
             generation = (
-                TypeAdapter(Generation).validate_python(facts) if number == FORMAT else None
+                TypeAdapter(Generation).validate_python(facts) if number in READABLE else None
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).partition("\n")[0]
@@ -182,17 +198,30 @@ class Generations:
             GenerationError: it is not there.
         """
         generation = self.read(generation_id)
-        temporary = self.root / f".{CURRENT}.{generation_id}"
-        temporary.write_text(generation_id + "\n")
-        temporary.replace(self.root / CURRENT)
+        replace_text(self.root / CURRENT, generation_id + "\n")
         return generation
 
     def ids(self) -> list[str]:
         """All generations, oldest first."""
         return sorted(path.parent.name for path in self.root.glob(f"g-*/{MANIFEST}"))
 
+    def _settle(self, temporary: Path, generation: Generation) -> str:
+        """Give finished parts an id of their own; where another publisher has it, the next."""
+        while True:
+            (temporary / MANIFEST).write_text(_to_json(generation))
+            try:
+                temporary.rename(self.root / generation.generation_id)
+            except OSError as error:
+                if error.errno not in TAKEN:
+                    raise
+                generation = replace(generation, generation_id=self._next_id())
+            else:
+                return generation.generation_id
+
     def _next_id(self) -> str:
-        numbers = [int(name.removeprefix("g-")) for name in self.ids()]
+        """After every folder, be it a generation or the rest of one."""
+        names = [path.name.removeprefix("g-") for path in self.root.glob("g-*")]
+        numbers = [int(name) for name in names if name.isdecimal()]
         return f"g-{max(numbers, default=0) + 1:06d}"
 
     def _intact_current(self) -> Generation | None:
@@ -203,6 +232,17 @@ class Generations:
         except GenerationError:
             return None
         return current
+
+
+def _calibrator(adapter: Path) -> str:
+    """The id of what the adapter's scores are calibrated by; empty for nothing."""
+    path = adapter / CALIBRATOR
+    if not path.exists():
+        return ""
+    try:
+        return Calibrator.load(path).calibrator_id
+    except CalibratorError as error:
+        raise GenerationError(str(error)) from error
 
 
 def _content(generation: Generation) -> Generation:

@@ -1,6 +1,8 @@
 """What is published is whole, stays as it was, and can be pointed at again."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from embedders.items import Modality
 from embedders.vectors import Space
+from ranker.calibration import CALIBRATOR, Calibrator
 from ranker.generation import CURRENT, MANIFEST, Generation, GenerationError, Generations
 
 TEXT = Space(modality=Modality.TEXT, encoder="words", revision="1", dim=3)
@@ -144,8 +147,10 @@ def test_publishing_again_mends_a_damaged_generation(generations: Generations) -
         "3",
         "{}",
         '{"format": 1}',
+        '{"format": 2}',
         '{"format": 9}',
-        '{"format": 1, "generation_id": 4}',
+        '{"format": [2]}',
+        '{"format": 2, "generation_id": 4}',
         "\udcff",
     ],
 )
@@ -211,3 +216,97 @@ def test_a_generation_that_is_held_does_not_change(generations: Generations) -> 
     moved = generations.root.rename(generations.root.with_name("moved"))
     assert replace(Generations(moved).current(), folder=generation.folder) == generation
     Generations(moved).current().check()
+
+
+CALIBRATED = Calibrator(logit_weight=0.5, slope=1.2, intercept=-3.0, gain=0.1, num_lists=40)
+
+
+def test_the_calibrator_of_the_adapter_is_pinned(generations: Generations) -> None:
+    plain = publish(generations)
+    assert plain.calibrator == ""
+    CALIBRATED.save(generations.root.parent / "adapter" / CALIBRATOR)
+    generation = publish(generations)
+    assert generation.generation_id == "g-000002"
+    assert generation.calibrator == CALIBRATED.calibrator_id
+    assert f"adapter/{CALIBRATOR}" in generation.files
+    assert generations.current() == generation == publish(generations)
+    generation.check()
+    assert replace(CALIBRATED, slope=2.0).calibrator_id != generation.calibrator
+
+
+def test_a_calibrator_that_is_not_the_named_one_is_refused(generations: Generations) -> None:
+    CALIBRATED.save(generations.root.parent / "adapter" / CALIBRATOR)
+    generation = publish(generations)
+    with pytest.raises(GenerationError, match=r"names the calibrator 'other', but its adapter"):
+        replace(generation, calibrator="other").check()
+    with pytest.raises(GenerationError, match=r"names the calibrator '', but"):
+        replace(generation, calibrator="").check()
+
+
+def test_a_damaged_calibrator_is_not_published(generations: Generations) -> None:
+    first = publish(generations)
+    (generations.root.parent / "adapter" / CALIBRATOR).write_text("{}")
+    with pytest.raises(GenerationError, match=r"adapter/calibrator\.json is damaged .*train"):
+        publish(generations)
+    assert generations.current() == first
+    assert {path.name for path in generations.root.iterdir()} == {"g-000001", CURRENT}
+
+
+def test_a_generation_of_before_calibrators_is_served_as_it_was(generations: Generations) -> None:
+    generation = publish(generations)
+    manifest = generation.folder / MANIFEST
+    facts = json.loads(manifest.read_text())
+    assert facts.pop("calibrator") == ""
+    manifest.write_text(json.dumps({**facts, "format": 1}))
+    assert generations.current() == generation
+    generation.check()
+    assert publish(generations) == generation
+
+
+class Together(Generations):
+    """A publisher who has chosen its first id only when all others have."""
+
+    def __init__(self, root: Path, barrier: threading.Barrier) -> None:
+        super().__init__(root)
+        self.barrier: threading.Barrier | None = barrier
+
+    def _next_id(self) -> str:
+        found = super()._next_id()
+        if self.barrier is not None:
+            self.barrier.wait(timeout=60)
+            self.barrier = None
+        return found
+
+
+def test_simultaneous_publishers_each_make_a_generation(generations: Generations) -> None:
+    publish(generations)
+    here, count = generations.root.parent, 4
+    barrier = threading.Barrier(count)
+
+    def one(place: int) -> Generation:
+        return Together(generations.root, barrier).publish(
+            index=here / "index",
+            adapter=here / "adapter",
+            llm=f"models/llm-{place}",
+            spaces=(TEXT,),
+            fused_space=FUSED,
+            as_of=CUT,
+        )
+
+    with ThreadPoolExecutor(count) as pool:
+        made = list(pool.map(one, range(count)))
+    assert sorted(one.generation_id for one in made) == [f"g-00000{n}" for n in range(2, 6)]
+    assert [one.llm for one in made] == [f"models/llm-{n}" for n in range(count)]
+    for one_made in made:
+        assert generations.read(one_made.generation_id) == one_made
+        one_made.check()
+    assert generations.current() in made
+    assert {path.name for path in generations.root.iterdir()} == {*generations.ids(), CURRENT}
+
+
+def test_what_is_left_of_a_generation_keeps_its_id(generations: Generations) -> None:
+    publish(generations)
+    (generations.root / "g-000002" / "index").mkdir(parents=True)
+    (generations.root / "g-old").mkdir()
+    change_index(generations, "another")
+    assert publish(generations).generation_id == "g-000003"
