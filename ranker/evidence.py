@@ -78,9 +78,7 @@ class Evidence(nn.Module):
         num_features = 3 * num_blocks + 1
         self.register_buffer("mean_F", torch.zeros(num_features))
         self.register_buffer("deviation_F", torch.ones(num_features))
-        slopes_F = torch.zeros(num_features)
-        slopes_F[-1] = 1
-        self.register_buffer("slopes_F", slopes_F)
+        self.register_buffer("slopes_F", _unfitted(num_features))
         self.encode = nn.Sequential(
             nn.Linear(num_features, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, hidden_size)
         )
@@ -96,7 +94,7 @@ class Evidence(nn.Module):
         """
         if not self.is_read:
             return
-        # Where the model lies: on the CPU the optimum is the same bits on every machine.
+        # On the CPU wherever the module lies: the problem is small, and devices round apart.
         everything = torch.from_numpy(np.concatenate(lists))
         mean_F, deviation_F = everything.mean(dim=0), everything.std(dim=0)
         deviation_F = torch.where(deviation_F > TINY, deviation_F, 1.0)
@@ -105,7 +103,7 @@ class Evidence(nn.Module):
             torch.arange(len(lists)), torch.tensor([len(one) for one in lists])
         )
         is_chosen = torch.from_numpy(np.concatenate(chosen))
-        slopes_F = self.slopes_F.detach().cpu().clone().requires_grad_()
+        slopes_F = _unfitted(everything.shape[1]).requires_grad_()
         optimizer = torch.optim.LBFGS([slopes_F], max_iter=50, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
@@ -139,3 +137,10 @@ class Evidence(nn.Module):
 
 def _standardize(features_NF: Tensor, mean_F: Tensor, deviation_F: Tensor) -> Tensor:
     return ((features_NF - mean_F) / deviation_F).clamp(-LIMIT, LIMIT)
+
+
+def _unfitted(num_features: int) -> Tensor:
+    """The slopes of the score itself."""
+    slopes_F = torch.zeros(num_features)
+    slopes_F[-1] = 1
+    return slopes_F

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ranker.config import FusionConfig, LlmConfig, RankerConfig, TrainingConfig
+from ranker.config import FusionConfig, LlmConfig, PromptConfig, RankerConfig, TrainingConfig
 
 
 def test_the_defaults_hold_together() -> None:
@@ -29,6 +29,20 @@ def test_too_few_or_too_many_tokens_are_refused(num_tokens: int) -> None:
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="float32, bfloat16 or float16, got 'int8'"):
         LlmConfig(dtype="int8")
+
+
+def test_a_prompt_that_could_say_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="history_limit must be at least 0, got -1"):
+        PromptConfig(history_limit=-1)
+    with pytest.raises(ValueError, match="title_tokens must be at least 1, got 0"):
+        PromptConfig(title_tokens=0)
+
+
+def test_lora_of_an_unknown_kind_or_of_no_rank_is_refused() -> None:
+    with pytest.raises(ValueError, match="lora is one of shared, text, modal, separate, joint"):
+        LlmConfig(lora="both")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="lora_rank must be at least 1, got 0"):
+        LlmConfig(lora_rank=0)
 
 
 def test_an_unknown_loss_is_refused() -> None:

@@ -161,3 +161,23 @@ def test_the_prior_is_not_trained_and_the_token_is() -> None:
     names = {name for name, one in evidence.named_parameters() if one.requires_grad}
     assert names == {"encode.0.weight", "encode.0.bias", "encode.2.weight", "encode.2.bias"}
     assert {"mean_F", "deviation_F", "slopes_F"} <= evidence.state_dict().keys()
+
+
+def test_evidence_that_is_not_read_says_nothing_and_is_not_fitted() -> None:
+    evidence = Evidence(3, hidden_size=8, is_read=False)
+    lists = [features(CANDIDATES, MODALITIES)]
+    evidence.fit(lists, [np.array([False, True, False])])
+    tokens, priors = evidence(torch.from_numpy(lists[0]))
+    assert priors.tolist() == [0, 0, 0]
+    assert tokens.shape == (3, 8)
+    assert not tokens.any()
+    assert evidence.state_dict().keys() == Evidence(3, hidden_size=8).state_dict().keys()
+    assert evidence.slopes_F.tolist() == [0] * 9 + [1]
+
+
+def test_a_fit_finds_the_module_wherever_it_lies() -> None:
+    lists, chosen = planted(20)
+    evidence = Evidence(1, hidden_size=8).to("meta")
+    evidence.fit(lists, chosen)
+    tokens, priors = evidence(torch.from_numpy(lists[0]))
+    assert {tokens.device.type, priors.device.type, evidence.slopes_F.device.type} == {"meta"}

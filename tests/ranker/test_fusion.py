@@ -1,13 +1,15 @@
 """An item's tokens come from its own vectors, those that are there, and from nothing else."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from embedders.items import Modality
 from ranker.config import FusionConfig
+from ranker.frames import FrameAdapter
 from ranker.fusion import Fusion
 
 CONFIG = FusionConfig(width=8, heads=2, num_tokens=2)
@@ -39,6 +41,29 @@ def test_any_number_of_modalities_becomes_any_number_of_tokens(count: int, num_t
     assert tokens.shape == (6, num_tokens, HIDDEN)
     assert tokens.isfinite().all()
     torch.testing.assert_close(tokens.mean(-1), torch.zeros(6, num_tokens), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("hidden", [16, 30, 7])
+@pytest.mark.parametrize("num_tokens", [1, 2, 4, 8])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_fresh_tokens_hold_every_modality_whatever_divides_what(
+    count: int, num_tokens: int, hidden: int
+) -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, num_tokens=num_tokens)
+    model = Fusion(dict(list(DIMS.items())[:count]), hidden_size=hidden, config=config)
+    weight = model.project.weight.detach().view(num_tokens, hidden, count, CONFIG.width)
+    strength = weight.square().sum(dim=(1, 3))  # of each modality in each token
+    held = set(strength.argmax(dim=1).tolist())
+    assert len(held) == min(count, num_tokens), "tokens begin with different modalities"
+    assert (strength.max(dim=0).values > 0.5).all(), "no modality is left out"
+
+
+def test_a_token_that_modalities_cannot_share_evenly_has_no_empty_row() -> None:
+    torch.manual_seed(0)
+    config = FusionConfig(width=32, heads=4, num_tokens=1)
+    model = Fusion(dict.fromkeys(DIMS, 24), hidden_size=30, config=config)  # for four modalities
+    assert (model.project.weight.detach().square().sum(dim=1) > 0.5).all()
 
 
 def test_modalities_are_taken_by_name() -> None:
@@ -105,6 +130,33 @@ def test_each_attention_can_be_left_out_and_then_tokens_differ(switch: str) -> N
     assert (ablated(vectors, is_present) - model(vectors, is_present)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("has_self", [True, False])
+@pytest.mark.parametrize("has_cross", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_what_is_unused_gets_no_gradient_and_all_else_does(
+    count: int, has_cross: bool, has_self: bool
+) -> None:
+    config = replace(CONFIG, has_cross_attention=has_cross, has_self_attention=has_self)
+    model = fusion(config, count=count)
+    model(*world(model)).square().sum().backward()
+    idle = {id(weight) for part in model.unused for weight in part.parameters()}
+    for name, weight in model.named_parameters():
+        assert (weight.grad is None) == (id(weight) in idle), name
+
+
+@pytest.mark.parametrize("absent", list(product([False, True], repeat=4)))
+def test_any_subset_of_modalities_is_answered(absent: tuple[bool, ...]) -> None:
+    model = fusion()
+    vectors, is_present = world(model)
+    is_present[:] = ~torch.tensor(absent)
+    tokens = model(vectors, is_present)
+    assert tokens.isfinite().all()
+    is_whole = not any(absent)
+    assert (
+        tokens[0] - model(vectors, torch.ones_like(is_present))[0]
+    ).abs().max() > 0.1 or is_whole
+
+
 def test_cross_attention_is_skipped_where_there_is_no_text() -> None:
     dims = {Modality.AUDIO: 4, Modality.GRAPH: 5}
     plain = replace(CONFIG, has_cross_attention=False)
@@ -137,3 +189,42 @@ def test_fresh_tokens_keep_the_cosines_of_the_vectors() -> None:
         kept = torch.nn.functional.cosine_similarity(tokens[:40, place], tokens[40:, place])
         true = torch.nn.functional.cosine_similarity(one[:40], one[40:])
         assert torch.corrcoef(torch.stack([kept, true]))[0, 1] > 0.8
+
+
+def framed(pooling: str = "max", **frames: int) -> FusionConfig:
+    return replace(CONFIG, frames=frames, frame_pooling=pooling)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean", "attention"])
+def test_frames_are_pooled_where_the_linear_adapter_stood(pooling: str) -> None:
+    model = fusion(framed(pooling, text=2))  # two frames of three bands
+    assert [type(one) for one in model.adapters] == [nn.Linear, nn.Linear, nn.Linear, FrameAdapter]
+    vectors, is_present = world(model)
+    vectors[-1] = vectors[-1] * 0.01
+    tokens = model(vectors, is_present)
+    assert tokens.isfinite().all()
+    frames = vectors[-1].view(-1, 2, 3).flip(1).flatten(1)  # their order says nothing
+    torch.testing.assert_close(model([*vectors[:-1], frames], is_present), tokens)
+    vectors[-1][:, 0] += 1
+    assert (model(vectors, is_present)[0] - tokens[0]).abs().max() > 1e-3
+    tokens.square().sum().backward()
+    for name, weight in model.adapters[-1].named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+
+
+def test_frames_of_a_modality_that_is_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"frames names image, but there are audio, text: leave"):
+        fusion(framed(image=3), count=2)
+
+
+def test_frames_that_do_not_divide_the_vector_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"fusion\.frames\.audio: .* 4 dimensions is not 3 frames"):
+        fusion(framed(audio=3))
+
+
+def test_it_runs_where_it_lies() -> None:
+    model = fusion(framed("attention", text=3)).to("meta")
+    vectors, is_present = world(model)
+    tokens = model([one.to("meta") for one in vectors], is_present.to("meta"))
+    assert (tokens.device.type, tokens.shape) == ("meta", (6, 2, HIDDEN))

@@ -1,5 +1,6 @@
 """Every item has tokens in a space that is the adapter's own."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from embedders.items import Modality
 from ranker import tokens
 from ranker.adapter_facts import FACTS, AdapterError
 from ranker.model import WEIGHTS, RankerModel, tensors
-from ranker.tokens import check_spaces, fuse, fuse_with, fused_space
+from ranker.tokens import blocks, check_spaces, fuse, fuse_with, fused_space
 from tests.ranker import model_world
 
 ITEMS = model_world.items()
@@ -88,3 +90,49 @@ def test_vectors_of_other_spaces_are_refused(adapter: Path, model: RankerModel) 
     with pytest.raises(AdapterError, match="run `sommelier train`"):
         fuse(adapter, newer)
     check_spaces(model, ITEMS)
+
+
+def test_only_the_rows_that_are_asked_for_are_fused(adapter: Path) -> None:
+    whole = fuse(adapter, ITEMS)
+    rows = [40, 3, 7]
+    some = fuse(adapter, ITEMS, rows=rows)
+    assert list(some.item_ids) == ["item-40", "item-03", "item-07"]
+    np.testing.assert_allclose(some.vectors_ND, whole.vectors_ND[rows], atol=1e-6)
+    assert list(blocks(adapter, ITEMS, rows=[])) == []
+    assert fuse(adapter, ITEMS, rows=[]).vectors_ND.shape == (0, 64)
+
+
+def test_tokens_come_in_blocks_of_bounded_memory(
+    adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fuse(adapter, ITEMS)
+    monkeypatch.setattr(tokens, "BLOCK_BYTES", 5 * 64 * 4 + 3)
+    parts = list(blocks(adapter, ITEMS))
+    assert [len(part) for part in parts] == [5] * 8 + [1]
+    assert [one for part in parts for one in part.item_ids] == list(ITEMS.item_ids)
+    found = np.concatenate([part.vectors_ND for part in parts])
+    np.testing.assert_allclose(found, whole.vectors_ND, atol=1e-6)
+    monkeypatch.setattr(tokens, "BLOCK_BYTES", 1)
+    assert len(next(iter(blocks(adapter, ITEMS)))) == 1, "one at least"
+
+
+def test_items_are_fused_without_the_llm(adapter: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(adapter, tmp_path / "copy")
+    facts = json.loads((copy / FACTS).read_text())
+    facts["llm"] = str(tmp_path / "gone")
+    (copy / FACTS).write_text(json.dumps(facts))
+    found, expected = fuse(copy, ITEMS), fuse(adapter, ITEMS)
+    np.testing.assert_array_equal(found.vectors_ND, expected.vectors_ND)
+
+
+@pytest.mark.parametrize("damage", ["cut", "scale", "fusion.norm.weight"])
+def test_damaged_weights_fuse_nothing(damage: str, adapter: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(adapter, tmp_path / "copy")
+    if damage == "cut":
+        (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:1000])
+    else:
+        weights = load_file(copy / WEIGHTS)
+        del weights[damage]
+        save_file(weights, copy / WEIGHTS)
+    with pytest.raises(AdapterError, match=r"(?s)is damaged .*run `sommelier train`"):
+        fuse(copy, ITEMS)
