@@ -77,7 +77,6 @@ class ServerConfig:
     """What the server holds at most of the online store's rows; 0 asks the store every time."""
     history_age_s: float = 0.5
     """How old a user's history may be before it is read again: pushed events are seen that late."""
-
     prefix_cache_mib: int = 64
     """What the ranker holds at most of the histories that it read, for the same users' next
     requests; 0 reads each anew."""

@@ -5,15 +5,11 @@ branches follow it in one ragged sequence, each attending to the prefix and to i
 its positions on from the prefix's end. So a branch's logit is what scoring it alone would give, to
 rounding: `score_one_by_one` is that reference, over Hugging Face's own attention.
 
-Of the last layer only what is wanted is computed: of the prefix keys and values, of the branches
-beyond that the last tokens.
-
 Shape legend: P prefix tokens, B branches, S a branch's tokens, T tokens of all branches in a pass,
 H the LLM's width.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from embedders import torchaudio_cpu
 
@@ -23,14 +19,12 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
 
-from ranker import attention  # noqa: E402
-from ranker.attention import Answers, Packing, Reading, Stop  # noqa: E402
+from ranker import attention, last_layer  # noqa: E402
+from ranker.attention import Packing, Reading  # noqa: E402
 from ranker.prefixes import Prefix  # noqa: E402
 
 TOKEN_BUDGET = 1024  # branch tokens in one pass: larger ones cost memory and gain nothing
 STRETCHED = {"dynamic", "longrope"}  # rotary positions whose angles depend on the whole length
-
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class AnswerHead:
@@ -77,7 +71,7 @@ def read(llm: PreTrainedModel, prefix_PH: Tensor) -> Prefix:
         raise ValueError("the prefix is empty: branches need at least one token to stand behind")
     reading = Reading()
     positions_P = torch.arange(len(prefix_PH), device=llm.device)
-    _run(decoder, prefix_PH.to(llm.device), positions_P, reading, last_layer=_kept_alone)
+    _run(decoder, prefix_PH.to(llm.device), positions_P, reading)
     if len(reading.kept) != llm.config.get_text_config().num_hidden_layers:
         raise NotImplementedError(
             f"{type(llm).__name__} has layers without keys and values of their own, which packed "
@@ -162,105 +156,23 @@ def _packed_pass(
         torch.cat(list(branches)).to(device),
         prefix.num_tokens + packing.steps_T,
         packing,
-        last_layer=_answers_alone,
     )
-    if len(hidden_TH) == len(branches):  # the last layer left the answers alone
+    if len(hidden_TH) == len(branches):  # the last layer let only the answers go on
         return hidden_TH
     return hidden_TH[ends_B - 1]
 
 
 def _run(
-    decoder: torch.nn.Module,
-    inputs_TH: Tensor,
-    positions_T: Tensor,
-    packing: Packing | Reading,
-    *,
-    last_layer: Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], Inputs | None],
+    decoder: torch.nn.Module, inputs_TH: Tensor, positions_T: Tensor, packing: Packing | Reading
 ) -> Tensor:
-    """The decoder's last hidden states; `last_layer` may change what its last layer is given."""
-    layers = getattr(decoder, "layers", None)
-    handle = layers and layers[-1].register_forward_pre_hook(last_layer, with_kwargs=True)
-    try:
-        hidden_TH: Tensor = decoder(
-            inputs_embeds=inputs_TH[None],
-            position_ids=positions_T[None],
-            use_cache=False,
-            packing=packing,
-        ).last_hidden_state[0]
-    finally:
-        if handle is not None:
-            handle.remove()
-    return hidden_TH
-
-
-def _kept_alone(
-    layer: torch.nn.Module, given: tuple[Any, ...], options: dict[str, Any]
-) -> Inputs | None:
-    """Before a prefix's last layer: its keys and values are all that is wanted, so that only one
-    token goes on."""
-    if not _can_select(given, options):
-        return None
-    _keep(layer, given, options, options["packing"].kept)
-    first = torch.zeros(1, dtype=torch.long, device=given[0].device)
-    return _selected(given, options, first, packing=None)
-
-
-def _answers_alone(
-    layer: torch.nn.Module, given: tuple[Any, ...], options: dict[str, Any]
-) -> Inputs | None:
-    """Before the branches' last layer: all tokens leave keys and values, the answers go on."""
-    if not _can_select(given, options):
-        return None
-    packing = options["packing"]
-    kept: dict[int, tuple[Tensor, Tensor]] = {}
-    _keep(layer, given, options, kept)
-    ((key, value),) = kept.values()
-    answers = Answers(packing=packing, key=key, value=value)
-    return _selected(given, options, packing.places_BS[:, -1], packing=answers)
-
-
-def _keep(
-    layer: torch.nn.Module,
-    given: tuple[Any, ...],
-    options: dict[str, Any],
-    kept: dict[int, tuple[Tensor, Tensor]],
-) -> None:
-    try:
-        layer.forward(*given, **{**options, "packing": Reading(kept=kept, stops=True)})
-    except Stop:
-        return
-    raise AssertionError("an attention layer ended without attending")
-
-
-def _can_select(given: tuple[Any, ...], options: Mapping[str, Any]) -> bool:
-    """Whether tokens can be taken out of what a layer is given: nothing else is told of them."""
-    known = {"position_embeddings", "position_ids"}
-    others = (value for name, value in options.items() if name not in known)
-    rotations = options.get("position_embeddings")
-    return (
-        len(given) == 1
-        and not any(isinstance(value, Tensor) for value in others)
-        and isinstance(rotations, tuple)
-        and all(isinstance(one, Tensor) and one.ndim == 3 for one in rotations)
-    )
-
-
-def _selected(
-    given: tuple[Any, ...],
-    options: Mapping[str, Any],
-    places: Tensor,
-    *,
-    packing: Answers | None,
-) -> Inputs:
-    """A layer's inputs for these tokens alone."""
-    changed = {
-        **options,
-        "packing": packing,
-        "position_embeddings": tuple(one[:, places] for one in options["position_embeddings"]),
-    }
-    if options.get("position_ids") is not None:
-        changed["position_ids"] = options["position_ids"][:, places]
-    return (given[0][:, places],), changed
+    """The decoder's last hidden states, of those tokens that its last layer let go on."""
+    hidden_1TH: Tensor = decoder(
+        inputs_embeds=inputs_TH[None],
+        position_ids=positions_T[None],
+        use_cache=False,
+        packing=packing,
+    ).last_hidden_state
+    return hidden_1TH[0]
 
 
 def _chunks(branches: Sequence[Tensor], token_budget: int) -> Iterator[list[Tensor]]:
@@ -293,4 +205,5 @@ def _decoder(llm: PreTrainedModel, implementation: str) -> torch.nn.Module:
     if llm.config._attn_implementation != implementation:
         attention.switch(llm, implementation)
     decoder: torch.nn.Module = llm.get_decoder()
+    last_layer.spare(decoder)
     return decoder

@@ -1,6 +1,7 @@
 """Packed scores equal scores one by one, and a leak between branches would be seen."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -283,25 +284,18 @@ def test_a_prefix_that_was_read_before_gives_the_same_bits(
     assert all(map(torch.equal, before, (*kept.keys, *kept.values))), "no pass changes a prefix"
 
 
-def test_the_last_layer_computes_what_is_wanted_of_it_alone(qwen: PreTrainedModel) -> None:
-    seen: list[tuple[int, int]] = []
-    handles = [
-        layer.mlp.register_forward_hook(
-            lambda _, given, __, n=n: seen.append((n, given[0].shape[1]))
-        )
-        for n, layer in enumerate(qwen.model.layers)
-    ]
-    try:
+def test_threads_that_share_a_model_get_the_scores_of_one(qwen: PreTrainedModel) -> None:
+    given = [prompt((3, 7, 2 + n, 4)) for n in range(6)]
+    head = head_of(qwen)
+
+    def score(n: int) -> Tensor:
         with torch.inference_mode():
-            kept = read(qwen, prompt()[0])
-            assert seen == [(0, PREFIX), (1, 1)]
-            seen.clear()
-            score_packed(qwen, kept, prompt()[1], head_of(qwen))
-            assert seen == [(0, sum(LENGTHS)), (1, len(LENGTHS))]
-    finally:
-        for handle in handles:
-            handle.remove()
-    assert not qwen.model.layers[-1]._forward_pre_hooks, "nothing stays on the model"
+            return score_packed(qwen, *given[n], head)
+
+    alone = [score(n) for n in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        for n, found in enumerate(pool.map(score, list(range(6)) * 5)):
+            assert torch.equal(found, alone[n % 6])
 
 
 def test_what_is_empty_is_refused(qwen: PreTrainedModel) -> None:
