@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from _tmf_sets import Asked
-from _tmf_worlds import World, retriever, without
+from _tmf_worlds import World, without
 
 from embedders.items import Modality
 from evaluation.negatives import Negatives

@@ -6,8 +6,8 @@ films with a trailer's and a poster's vector take part, so that which vectors a 
 nothing of how known it is. `lastfm` has a given split without any order; a fifth of each user's
 `train` is kept from the graph.
 
-    movielens  |------ graph ------|------ train ------|- valid -|- test -|   a user's events in time
-    lastfm     |--------- graph ---------|--- train ---|- valid -|- test -|   as given, in any order
+    movielens  |----- graph -----|----- train -----|- valid -|- test -|   a user's events in time
+    lastfm     |-------- graph --------|-- train --|- valid -|- test -|   as given, in any order
 
 The graph's vectors are trained on the first band alone, so they know no choice that the ranker
 learns from, nor any that it is asked for.
@@ -179,7 +179,10 @@ def _as_given(user_id: str, rows: list[dict[str, object]]) -> _Divided | None:
         )
 
     retold = [
-        [known[place] for place in rng.permutation(num_known)[: rng.integers(num_known // 2, num_known) + 1]]
+        [
+            known[place]
+            for place in rng.permutation(num_known)[: rng.integers(num_known // 2, num_known) + 1]
+        ]
         for _ in range(RETELLINGS)
     ]
     return _Divided(
