@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from embedders.vectors import Embeddings, Space
-from ranker.tokens import fuse
+from embedders.vectors import Space
+from ranker.tokens import blocks
+from ranker.tokens import fused_space as space_of_adapter
 from retrieval.attributes import Attributes
 from retrieval.base import UnusableIndex
 from retrieval.build import build
@@ -17,7 +19,7 @@ from retrieval.popularity import popularity
 from sommelier.state import digest
 from sommelier.train import Trained, trained
 from sommelier.tune import moments
-from sommelier.watch import Summary, Watch
+from sommelier.watch import Advance, Summary, Watch
 from sommelier.workspace import Workspace, space_facts
 
 INDEX_FIRST = "run `sommelier index`"
@@ -34,9 +36,8 @@ def index(workspace: Workspace, *, watch: Watch) -> Summary:
     facts = workspace.state.read("index")
     if facts.get("key") == key and (manifest := _intact(workspace)) and _has_tokens(workspace):
         return _summary(workspace, manifest, num_fused=0, is_new=False)
-    with watch.task("fused item tokens"):
-        tokens = fuse(ready.adapter, workspace.item_vectors)
-        num_fused = _write_tokens(workspace, tokens, ready)
+    with watch.task("fused item tokens") as advance:
+        num_fused = _write_tokens(workspace, ready.adapter, advance)
     with watch.task("fused item tokens online"):
         workspace.store.apply()
         workspace.store.materialize(datetime.now(UTC))
@@ -56,7 +57,8 @@ def index(workspace: Workspace, *, watch: Watch) -> Summary:
             fusion=ready.fusion,
             queries=moments(workspace)[0],
         )
-    workspace.state.write("index", {"key": key, "fused_space": space_facts(tokens.space)})
+    space = space_of_adapter(ready.adapter)
+    workspace.state.write("index", {"key": key, "fused_space": space_facts(space)})
     return _summary(workspace, manifest, num_fused=num_fused, is_new=True)
 
 
@@ -110,34 +112,37 @@ def _has_tokens(workspace: Workspace) -> bool:
     return held.keys() >= set(workspace.item_vectors.item_ids)
 
 
-def _write_tokens(workspace: Workspace, tokens: Embeddings, ready: Trained) -> int:
-    """Append the tokens whose item or adapter changed; how many."""
-    known = dict(workspace.store.known(tokens.space))  # with those that were taken away
-    hashes = content_hashes(workspace.item_vectors, tokens.item_ids, adapter=ready.adapter.name)
+def _write_tokens(workspace: Workspace, adapter: Path, advance: Advance) -> int:
+    """Fuse and append the items whose vectors or adapter changed; how many.
+
+    Written in blocks: whatever an interrupted run wrote is not fused again.
+    """
+    items, space = workspace.item_vectors, space_of_adapter(adapter)
+    known = dict(workspace.store.known(space))  # with those that were taken away
+    hashes = content_hashes(items, items.item_ids, adapter=adapter.name)
     rows = [
         row
-        for row, item_id in enumerate(tokens.item_ids)
+        for row, item_id in enumerate(items.item_ids)
         if item_id not in known or known[item_id].content_hash != hashes[row]
     ]
-    if not rows:
-        return 0
     now, cut = datetime.now(UTC), workspace.timeline.cut
-    return workspace.store.write(
-        Embeddings(
-            space=tokens.space,
-            item_ids=[tokens.item_ids[row] for row in rows],
-            vectors_ND=tokens.vectors_ND[rows],
-        ),
-        content_hashes=[hashes[row] for row in rows],
-        # True from the adapter's cut on; what changed or came back since then, from now on.
-        event_timestamps=[now if tokens.item_ids[row] in known else cut for row in rows],
-    )
+    num_written = 0
+    for block in blocks(adapter, items, rows=rows):
+        num_written += workspace.store.write(
+            block,
+            content_hashes=[hashes[items.row_of[one]] for one in block.item_ids],
+            # True from the adapter's cut on; what changed or came back since then, from now on.
+            event_timestamps=[now if one in known else cut for one in block.item_ids],
+        )
+        advance(num_written, len(rows))
+    return num_written
 
 
 def content_hashes(items: ItemVectors, item_ids: Sequence[str], *, adapter: str) -> list[str]:
-    """Of what each item's tokens are made from: its vectors, and the adapter."""
+    """Of what each item's tokens are made from: its modalities' vectors, and the adapter."""
+    fused = items.content
     return [
-        hashlib.sha256(adapter.encode() + items.vectors_ND[items.row_of[one]].tobytes()).hexdigest()
+        hashlib.sha256(adapter.encode() + fused.vectors_ND[fused.row_of[one]].tobytes()).hexdigest()
         for one in item_ids
     ]
 
