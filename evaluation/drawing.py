@@ -16,6 +16,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from retrieval.concatenated import BLOCKS
+
 # A color that matplotlib draws with -> the CSS variable that takes its place.
 COLORS = {
     "#010101": "--ink",
@@ -25,8 +27,15 @@ COLORS = {
     "#050505": "--retrieval",
     "#060606": "--rerank",
     "#070707": "--loss",
+    "#080808": "--audio",
+    "#090909": "--graph",
+    "#0a0a0a": "--image",
+    "#0b0b0b": "--sequence",
+    "#0c0c0c": "--text",
 }
-INK, MUTED, RULE, POPULARITY, RETRIEVAL, RERANK, LOSS = COLORS
+INK, MUTED, RULE, POPULARITY, RETRIEVAL, RERANK, LOSS, *_ = COLORS
+BLOCK_COLORS = dict(zip(BLOCKS, list(COLORS)[-len(BLOCKS) :], strict=True))
+"""Each block of vectors, by name."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a modality may be named with a dollar sign

@@ -14,12 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from evaluation.example import Example
 from evaluation.findings import Background, Findings
 from evaluation.journal import Journal
-from evaluation.judgements import Judgement
+from evaluation.judgements import Judgement, drawn
 from evaluation.ledger import Positive
 from evaluation.protocol import EvaluationConfig
 from evaluation.report import Report
@@ -89,7 +87,7 @@ def evaluate(
         judgements=tuple(judgements),
         queries=asked,
         config=config,
-        reranked=_drawn(judgements, config.max_reranked, config.seed),
+        reranked=drawn(judgements, config.max_reranked, config.seed),
         journal=journal,
         on_progress=on_progress or _say_nothing,
     )
@@ -131,7 +129,7 @@ class _Journey:
 
     def full(self, route: Route, exact_ranks: ExactRanks | None) -> Traveled:
         config = self.config
-        compared = _drawn(self.judgements, config.exact_users, config.seed + 1)
+        compared = drawn(self.judgements, config.exact_users, config.seed + 1)
         return travel(
             self.queries,
             route,
@@ -163,15 +161,6 @@ class _Journey:
             judgements=self.measured,
             journal=self.journal,
         )
-
-
-def _drawn(judgements: Sequence[Judgement], limit: int | None, seed: int) -> frozenset[str]:
-    """At most `limit` users, drawn evenly; equal seeds draw equal users."""
-    users = [one.user_id for one in judgements]
-    if limit is None or limit >= len(users):
-        return frozenset(users)
-    drawn = np.random.default_rng(seed).choice(len(users), size=limit, replace=False)
-    return frozenset(users[n] for n in drawn.tolist())
 
 
 def _queries(judgements: Sequence[Judgement], queries: Sequence[Query] | None) -> Sequence[Query]:

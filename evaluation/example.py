@@ -62,6 +62,51 @@ class Example:
         return tuple(sorted(self.items, key=lambda item: item.retrieval_rank))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedItem:
+    """One item with what its score is made of."""
+
+    item_id: str
+    title: str
+    rank: int
+    score: float
+    base: float
+    """The score that it would have without any vector."""
+    contributions: Mapping[str, float]
+    """What each block adds to it, by name."""
+    is_chosen: bool = False
+    """The user chose it after the cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """One user's first items, explained. Titles are as in `Example`."""
+
+    user_id: str
+    items: tuple[ExplainedItem, ...]
+    """By rank."""
+
+
+def explained(ranking: Ranking, judgement: Judgement, *, titles: Mapping[str, str]) -> Explained:
+    """The items of one judged user's ranking that say how their scores come about."""
+    return Explained(
+        user_id=judgement.user_id,
+        items=tuple(
+            ExplainedItem(
+                item_id=item.item_id,
+                title=titles.get(item.item_id) or item.item_id,
+                rank=item.rank,
+                score=item.score,
+                base=item.explanation.base,
+                contributions=dict(item.explanation.contributions),
+                is_chosen=item.item_id in judgement.item_ids,
+            )
+            for item in ranking.items
+            if item.explanation is not None
+        ),
+    )
+
+
 def example(
     ranking: Ranking,
     judgement: Judgement,

@@ -51,7 +51,7 @@ class Outcome:
     score: Sequence[float] | None = None
     """Of the final order; 0 for items that could not be ranked, which come last."""
     logit: Sequence[float] | None = None
-    """The LLM's part of each score."""
+    """The LLM's part of each score, at the weight that it had in it."""
     traced: Sequence[str] | None = None
     """Judged items that exact search ranks, by id; None where exact search was not asked."""
     exact_rank: Sequence[int] | None = None

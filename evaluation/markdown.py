@@ -5,7 +5,7 @@ from html import escape
 
 from evaluation.ledger import Cause, Ledger
 from evaluation.report import Report
-from evaluation.slices import label
+from evaluation.slices import Slice, label
 from evaluation.summary import (
     ROUTE_NAMES,
     cause_meaning,
@@ -39,11 +39,15 @@ def markdown(report: Report) -> str:
     if report.ablations:
         lines += _section("Without one modality", _ablation_table(report))
     if report.slices:
-        lines += _section("Slices", _slice_table(report))
+        lines += _section("Slices", _part_table(report, report.slices))
+    if report.behaviors:
+        lines += _section("Behavior by behavior", _part_table(report, report.behaviors))
     if report.whole_lists:
         lines += _section("What the lists show", _whole_list_table(report))
     if report.scores:
         lines += _section("How true the scores are", _score_table(report))
+    if any(one.items for one in report.explained):
+        lines += _section("What scores are made of", _explained_table(report))
     counts = [[key, f"{count:,}"] for key, count in report.counts.items()]
     lines += _section("Counts", table(["Count", ""], counts))
     known = [[key, str(value)] for key, value in facts(report)]
@@ -166,11 +170,32 @@ def _ablation_table(report: Report) -> list[str]:
     )
 
 
-def _slice_table(report: Report) -> list[str]:
+def _explained_table(report: Report) -> list[str]:
+    """Of each explained item what its score is made of."""
+    blocks = sorted({block for one in report.explained for item in one.items
+                     for block in item.contributions})  # fmt: skip
+    return table(
+        ["User", "Rank", "Item", "Without vectors", *blocks, "Score"],
+        [
+            [
+                one.user_id,
+                str(item.rank),
+                item.title + (" (chosen)" if item.is_chosen else ""),
+                signed(item.base),
+                *(signed(item.contributions.get(block, 0.0)) for block in blocks),
+                signed(item.score),
+            ]
+            for one in report.explained
+            for item in one.items
+        ],
+    )
+
+
+def _part_table(report: Report, parts: Sequence[Slice]) -> list[str]:
     measure = report.slice_measure
     header = ["Slice", "Users", "Found", "Retrieval order"]
     rows = []
-    for one in report.slices:
+    for one in parts:
         row = [
             label(one.group, one.name),
             f"{one.num_users:,}",

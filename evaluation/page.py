@@ -30,6 +30,7 @@ def page(report: Report) -> str:
             facts=summary.facts(report),
             moment=str(report.manifest["cut"]).removesuffix("T00:00:00+00:00"),
             slice_name=plots.slice_name,
+            blocks=plots.shown_blocks(report.explained),
             causes=[cause.value for cause in reversed(Cause)],
             cause_meaning=summary.cause_meaning,
             drawings={name: Markup(drawing) for name, drawing in _drawings(report).items()},
@@ -65,4 +66,6 @@ def _drawings(report: Report) -> dict[str, str]:
         found["slices"] = plots.slice_changes(report)
     if "rerank" in report.scores and report.scores["rerank"].calibration:
         found["reliability"] = plots.reliability(report)
+    for place, one in enumerate(report.explained):
+        found[f"explained-{place}"] = plots.contributions(one, f"explained-{place}")
     return found

@@ -1,11 +1,13 @@
 """A report in, its plots as SVG text out, ready to stand inside a page."""
 
 import re
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
 
 from evaluation.drawing import (
+    BLOCK_COLORS,
     HEIGHT,
     INK,
     LOSS,
@@ -19,11 +21,13 @@ from evaluation.drawing import (
     svg,
     whisker,
 )
+from evaluation.example import Explained, ExplainedItem
 from evaluation.report import Report
 from evaluation.slices import label
 from evaluation.summary import measure_name, percent
 
 DOTTED = (0, (2, 2))
+LONGEST_TITLE = 26  # characters beside a bar
 
 
 def metric_bars(report: Report) -> str:
@@ -186,3 +190,46 @@ def slice_changes(report: Report) -> str:
 def slice_name(group: str, name: str) -> str:
     """`items`, `cold` -> `cold items`; `history`, `5-9` -> `5 to 9 met before`, with a dash."""
     return re.sub(r"(?<=\d)-(?=\d)", "\N{EN DASH}", label(group, name))
+
+
+def contributions(one: Explained, name: str) -> str:
+    """What each block adds to the scores of a user's items: gains to the right of nothing, losses
+    to the left, and a point where they come to together."""
+    items = one.items[::-1]
+    with drawing(name):
+        drawn, axes = figure(max(1.6, 0.4 * len(items) + 0.9))
+        ends = {True: np.zeros(len(items)), False: np.zeros(len(items))}
+        for block in shown_blocks([one]):
+            values = np.array([item.contributions.get(block, 0.0) for item in items])
+            for is_gain, end in ends.items():
+                part = np.maximum(values, 0.0) if is_gain else np.minimum(values, 0.0)
+                axes.barh(np.arange(len(items)), part, left=end, height=0.66,
+                          color=BLOCK_COLORS[block])  # fmt: skip
+                end += part
+        sums = [sum(item.contributions.values()) for item in items]
+        axes.plot(sums, np.arange(len(items)), linestyle="none", marker="o", markersize=5,
+                  color=INK)  # fmt: skip
+        rows(axes, [_beside(item) for item in items])
+        axes.set_xlabel("added to the score")
+        return svg(drawn, name)
+
+
+def shown_blocks(explained: Sequence[Explained]) -> list[str]:
+    """The blocks that add anything to any of these items, by name."""
+    found = {
+        block
+        for one in explained
+        for item in one.items
+        for block, value in item.contributions.items()
+        if value
+    }
+    return [block for block in BLOCK_COLORS if block in found]
+
+
+def _beside(item: ExplainedItem) -> str:
+    """An item's rank and title, as long as there is room; a star where it was chosen."""
+    star = "\N{BLACK STAR} " if item.is_chosen else ""
+    title = item.title
+    if len(title) > LONGEST_TITLE:
+        title = title[: LONGEST_TITLE - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return f"{star}{item.rank}  {title}"

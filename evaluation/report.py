@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.example import Example
+from evaluation.example import Example, Explained
 from evaluation.ledger import Ledger
 from evaluation.movement import Movement
 from evaluation.scored import Calibration
@@ -125,6 +125,11 @@ class Report:
     manifest: Mapping[str, Any]
     """Where the numbers come from: scalars, or mappings of scalars."""
     example: Example | None = None
+    explained: tuple[Explained, ...] = ()
+    """A few users' first items with what their scores are made of; empty where nobody was asked."""
+    behaviors: tuple[Slice, ...] = ()
+    """The route asked about each behavior, judged by it alone, over at most as many users as are
+    reranked; empty where the ranker tells none apart."""
 
     @property
     def num_users(self) -> int:
@@ -210,7 +215,15 @@ def as_dict(report: Report) -> dict[str, Any]:
         "config": dict(report.config),
         "manifest": dict(report.manifest),
         "example": _optional(report.example),
+        "explained": [asdict(one) for one in report.explained],
+        "behaviors": {one.name: _slice(one) for one in report.behaviors},
     }
+
+
+def _slice(one: Slice) -> dict[str, Any]:
+    facts = asdict(one)
+    del facts["group"], facts["name"]
+    return facts
 
 
 def _means(route: Mapping[str, Interval] | None) -> dict[str, float] | None:

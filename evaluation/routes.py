@@ -209,7 +209,7 @@ class _Trip:
             outcome,
             reranked=order,
             score=[item.score for item in ranking.items],
-            logit=[item.logit for item in ranking.items],
+            logit=[ranking.logit_weight * item.logit for item in ranking.items],
         )
 
 

@@ -159,7 +159,7 @@ class Part:
     """Judgements of one kind."""
 
     group: str
-    """`items`, `age`, `presence`, `popularity`, `history`, `users` or `filter`."""
+    """`items`, `age`, `presence`, `popularity`, `history`, `users`, `filter` or `behavior`."""
     name: str
     """Within its group, such as `cold` or `5-9`."""
     judgements: tuple[Judgement, ...]
@@ -246,7 +246,7 @@ def slices(
     """Both runs measured on every part of `parts`, in its order."""
     bootstrapped = partial(bootstrap, samples=samples, seed=seed, level=level)
     return tuple(
-        _measured(part, retrieved, reranked, k, bootstrapped)
+        measured(part, retrieved, reranked, k=k, bootstrapped=bootstrapped)
         for part in parts(judgements, items, users)
     )
 
@@ -269,6 +269,8 @@ def label(group: str, name: str) -> str:
             return f"{name} met before"
         case "users":
             return f"{name}-start users"
+        case "behavior":
+            return f"asked about {name}"
         case "filter":
             return "no filter" if name == NO_FILTER else f"filter leaves {name}"
     return f"{group}: {name}"
@@ -317,13 +319,15 @@ def _ordered(
     ]
 
 
-def _measured(
+def measured(
     part: Part,
     retrieved: Run,
     reranked: Run,
+    *,
     k: int,
     bootstrapped: Callable[[NDArray[np.float64]], Interval],
 ) -> Slice:
+    """Both runs on one part."""
     before, after = retrieved.aligned(part.judgements), reranked.aligned(part.judgements)
     depth = max(k, *map(len, before))
     wanted = {"ndcg": (k,), "recall": (k, depth)}

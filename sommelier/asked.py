@@ -26,6 +26,7 @@ class AskedQueries(Sequence[Query]):
         *,
         histories: Histories,
         seen: Mapping[str, frozenset[str]],
+        behavior: str | None = None,
     ) -> None:
         """Join the parts.
 
@@ -33,10 +34,12 @@ class AskedQueries(Sequence[Query]):
             judgements: Who is asked for, and as of when.
             histories: Users and moments in, each one's last events strictly before it out.
             seen: All that each user had met by then; a history keeps only the last events.
+            behavior: What every query asks about; None for any choice.
         """
         self._judgements = judgements
         self._histories = histories
         self._seen = seen
+        self._behavior = behavior
         self._held: tuple[int, list[Query]] = (-1, [])
 
     def __len__(self) -> int:
@@ -63,6 +66,7 @@ class AskedQueries(Sequence[Query]):
                 history=events,
                 as_of=one.as_of,
                 exclude=self._seen[one.user_id],
+                behavior=self._behavior,
             )
             for one, events in zip(asked, histories, strict=True)
         ]

@@ -6,21 +6,19 @@ beside the report until it is written, so that a killed evaluation goes on where
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from embedders.items import Interaction
 from evaluation import evaluate as evaluation
 from evaluation import run_files, trec
-from evaluation.example import Example, HistoryLine, example
+from evaluation.behaviors import Asked, by_behavior
 from evaluation.findings import Background
 from evaluation.history import seen_before
 from evaluation.journal import Journal
-from evaluation.judgements import Judgement
 from evaluation.order import LEAKS
 from evaluation.protocols import FULL
 from evaluation.report import FORMAT, ROUTES, Report
@@ -30,17 +28,15 @@ from evaluation.split import Split, sample, split
 from evaluation.summary import ROUTE_NAMES, headline
 from evaluation.write import ReportFiles, write
 from ranker.loaded import LoadedGeneration
-from retrieval.candidates import Query
 from sommelier.asked import AskedQueries
 from sommelier.background import background
 from sommelier.serve import loaded
+from sommelier.shown import shown
 from sommelier.state import digest
 from sommelier.train import training_key
 from sommelier.watch import Advance, Summary, Watch
 from sommelier.workspace import Workspace
 
-LEAST_SHOWN = 5  # events in the history of the user who serves as the example
-TRIED = 50  # users among whom an example is looked for
 MEASURES = ("ndcg@10", "hr@10", "mrr@10", "recall@20")
 JOURNAL = ".journal"  # in the report's folder
 TREC, QRELS = "trec", "judgements.qrels"
@@ -133,11 +129,19 @@ def _measured(
     whole = judged(workspace)
     seen = seen_before(workspace.timed_interactions, whole.judgements)
     queries = AskedQueries(whole.judgements, histories=workspace.histories, seen=seen)
+    config = workspace.settings.evaluation
     with watch.task("what was known at the cut"):
         known = background(workspace, serving, whole, seen)
-    limit = workspace.settings.evaluation.num_candidates
-    retrieve, rerank = _route(serving, limit)
+    retrieve, rerank = route = _route(serving, config.num_candidates)
     with _progress(watch) as on_progress:
+        example, explained = shown(
+            serving,
+            whole.judgements,
+            queries,
+            titles=workspace.titles,
+            limit=config.num_candidates,
+            is_reranked=config.max_reranked != 0,
+        )
         found = evaluation.evaluate(
             whole.judgements,
             retrieve=retrieve,
@@ -146,18 +150,47 @@ def _measured(
             exact_ranks=serving.retriever.exact_ranks,
             ablations=_ablations(workspace, serving) if has_ablations else None,
             queries=queries,
-            config=workspace.settings.evaluation,
+            config=config,
             counts=_counts(workspace) | whole.counts,
             manifest=_manifest(workspace, serving, whole),
-            example=_example(workspace, serving, whole.judgements, queries),
+            example=example,
             journal=journal,
             on_progress=on_progress,
         )
-    return found, known
+        behaviors = by_behavior(
+            _asked_about(workspace, serving),
+            route,
+            config=config,
+            journal=journal,
+            on_progress=on_progress,
+        )
+    report = replace(found.report, explained=explained, behaviors=behaviors)
+    return replace(found, report=report), known
 
 
-def judged(workspace: Workspace) -> Split:
+def _asked_about(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Asked]:
+    """What is judged of each behavior by itself; nothing where only one can be asked about."""
+    behaviors, found = serving.info.behaviors, {}
+    for behavior in behaviors if len(behaviors) > 1 else ():
+        judgements = judged(workspace, behavior=behavior).judgements
+        if not judgements:
+            continue
+        queries = AskedQueries(
+            judgements,
+            histories=workspace.histories,
+            seen=seen_before(workspace.timed_interactions, judgements),
+            behavior=behavior,
+        )
+        found[behavior] = (judgements, queries)
+    return found
+
+
+def judged(workspace: Workspace, *, behavior: str | None = None) -> Split:
     """Who is judged by what.
+
+    Args:
+        workspace: Whose users.
+        behavior: Only these choices count; None for all that `[target]` names.
 
     Raises:
         ValueError: the cut leaves nothing to be judged.
@@ -171,7 +204,7 @@ def judged(workspace: Workspace) -> Split:
     whole = split(
         workspace.timed_interactions,
         cut=line.cut,
-        behaviors=settings.target.behaviors,
+        behaviors=settings.target.behaviors if behavior is None else (behavior,),
         min_weight=settings.target.min_weight,
         min_history=settings.evaluation.min_history,
         known_items=workspace.item_ids,
@@ -208,36 +241,6 @@ def _ablations(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Rou
 
 def _route(serving: LoadedGeneration, limit: int) -> Route:
     return (lambda batch: serving.retrieve_many(batch, limit=limit), serving.rerank)
-
-
-def _example(
-    workspace: Workspace,
-    serving: LoadedGeneration,
-    judgements: Sequence[Judgement],
-    queries: Sequence[Query],
-) -> Example | None:
-    """The first user with something to show: never picked for how well reranking did."""
-    limit = workspace.settings.evaluation.num_candidates
-    for judgement, query in list(zip(judgements, queries, strict=True))[:TRIED]:
-        events = query.history or ()
-        if len(events) < LEAST_SHOWN:
-            continue
-        candidates = serving.retrieve_many([query], limit=limit)[0]
-        if not judgement.item_ids & {one.item_id for one in candidates}:
-            continue
-        return example(
-            serving.rerank(query, candidates),
-            judgement,
-            titles=workspace.titles,
-            history=[_line(workspace, event) for event in events],
-            why=f"the first by id with {LEAST_SHOWN} or more events and a choice that was found",
-        )
-    return None
-
-
-def _line(workspace: Workspace, event: Interaction) -> HistoryLine:
-    title = workspace.titles.get(event.item_id) or event.item_id
-    return HistoryLine(title=title, behavior=event.behavior)
 
 
 def _counts(workspace: Workspace) -> dict[str, int]:

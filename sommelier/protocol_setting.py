@@ -104,7 +104,7 @@ def scorer(serving: LoadedGeneration) -> Score:
         ranked = [of_item.get(item_id) for item_id in item_ids]
         return {
             "rerank": [one.score if one else np.nan for one in ranked],
-            "calibrated": [one.score - one.logit if one else np.nan for one in ranked],
+            "calibrated": [ranking.prior(one) if one else np.nan for one in ranked],
             "retrieval": [one.retrieval_score if one else np.nan for one in ranked],
         }
 

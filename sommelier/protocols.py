@@ -14,6 +14,7 @@ from evaluation.protocols import Outcome, Protocol
 from evaluation.runs import Run, measure, popularity_run
 from evaluation.significance import Interval
 from feature_repo.atomic import replace_text
+from ranker.ranking import RankedItem, Ranking
 from sommelier.protocol_setting import Setting
 from sommelier.shots import shots
 from sommelier.watch import Summary, Watch
@@ -96,11 +97,10 @@ def _full(setting: Setting, protocol: Protocol) -> Outcome:
             batch = queries[start : start + config.batch_size]
             found = serving.retrieve_many(batch, limit=config.num_candidates)
             for done, (query, candidates) in enumerate(zip(batch, found, strict=True), start + 1):
-                ranked = serving.rerank(query, candidates).items
-                prior = sorted(ranked, key=lambda one: (one.logit - one.score, one.item_id))
+                ranking = serving.rerank(query, candidates)
                 for name, items in (
-                    ("rerank", ranked),
-                    ("calibrated", prior),
+                    ("rerank", ranking.items),
+                    ("calibrated", _by_prior(ranking)),
                     ("retrieval", candidates),
                 ):
                     rankings[name][query.user_id] = [one.item_id for one in items]
@@ -117,6 +117,11 @@ def _full(setting: Setting, protocol: Protocol) -> Outcome:
     return setting.outcome(
         protocol, {"full ranking": setting.intervals(measures)}, **setting.judged.counts
     )
+
+
+def _by_prior(ranking: Ranking) -> list[RankedItem]:
+    """The same items as retrieval's findings alone would have them, calibrated."""
+    return sorted(ranking.items, key=lambda one: (-ranking.prior(one), one.item_id))
 
 
 def _summary(outcome: Outcome, path: Path) -> Summary:

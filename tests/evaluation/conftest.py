@@ -4,7 +4,13 @@ import pytest
 
 from evaluation.protocol import EvaluationConfig
 from evaluation.report import Report
-from tests.evaluation.small_world import World, make_evaluation, make_report, make_world
+from tests.evaluation.small_world import (
+    World,
+    make_evaluation,
+    make_report,
+    make_world,
+    reasoned,
+)
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +21,12 @@ def world() -> World:
 @pytest.fixture(scope="session")
 def report(world: World) -> Report:
     return make_report(world)
+
+
+@pytest.fixture(scope="session")
+def told_why(report: Report) -> Report:
+    """With explanations and a behavior of its own."""
+    return reasoned(report)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.evaluate import Evaluation, evaluate
-from evaluation.example import HistoryLine, example
+from evaluation.example import Explained, ExplainedItem, HistoryLine, example
 from evaluation.findings import Background
 from evaluation.judgements import Judgement
 from evaluation.ledger import Holdings
@@ -219,6 +219,32 @@ def make_evaluation(world: World, **options: Any) -> Evaluation:
             why="drawn at random",
         ),
         **given | options,
+    )
+
+
+def reasoned(report: Report) -> Report:
+    """The same with two users explained, the second one's title hostile, and one behavior."""
+    items = tuple(
+        ExplainedItem(
+            item_id=f"i{rank}",
+            title=f"A bottle with quite a long name, the {rank}th",
+            rank=rank,
+            score=-0.5 + 0.25 - 0.125 * rank,
+            base=-0.5,
+            contributions={"audio": 0.25, "graph": -0.125 * rank, "text": 0.0},
+            is_chosen=rank == 2,
+        )
+        for rank in (1, 2, 3)
+    )
+    worse = (replace(items[0], title=HOSTILE, contributions={"image": 0.25, "text": -0.125}),)
+    part = replace(report.slices[0], group="behavior", name="purchase")
+    return replace(
+        report,
+        explained=(
+            Explained(user_id="u0001", items=items),
+            Explained(user_id=HOSTILE, items=worse),
+        ),
+        behaviors=(part,),
     )
 
 

@@ -1,8 +1,10 @@
 """One user shown in full."""
 
-from evaluation.example import Example, ExampleItem, example
+from dataclasses import replace
+
+from evaluation.example import Example, ExampleItem, example, explained
 from evaluation.judgements import Judgement
-from ranker.ranking import RankedItem, Ranking, Status
+from ranker.ranking import Explanation, RankedItem, Ranking, Status
 from tests.evaluation.small_world import CUT
 
 
@@ -31,6 +33,18 @@ def test_an_example_shows_moves_choices_and_an_id_where_a_title_is_missing():
         ("Apple", -1, False),
     ]
     assert [one.item_id for one in found.retrieved] == ["a", "b"]
+
+
+def test_only_items_that_say_why_are_explained():
+    explanation = Explanation(base=-1.0, contributions={"text": 2.0})
+    first = replace(ranked("b", 1, 3), explanation=explanation)
+    ranking = Ranking(items=(first, ranked("a", 2, 1)), generation_id="g", judged_by="llm")
+    judgement = Judgement(user_id="u", as_of=CUT, item_ids=frozenset("b"))
+    found = explained(ranking, judgement, titles={})
+    assert found.user_id == "u"
+    [item] = found.items
+    assert (item.item_id, item.title, item.rank, item.score) == ("b", "b", 1, 1.0)
+    assert (item.base, item.contributions, item.is_chosen) == (-1.0, {"text": 2.0}, True)
 
 
 def test_a_chosen_item_is_shown_however_far_down_it_stands():

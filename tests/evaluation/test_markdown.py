@@ -17,6 +17,16 @@ def test_markdown_holds_the_numbers_and_breaks_no_table(report):
             assert len({line.replace(r"\|", "").count("|") for line in table.splitlines()}) == 1
 
 
+def test_markdown_takes_scores_apart(told_why):
+    text = markdown(told_why)
+    assert "| User | Rank | Item | Without vectors | audio | graph | image | text | Score |" in text
+    assert "(chosen)" in text
+    assert "| asked about purchase |" in text
+    for table in text.split("\n\n"):
+        if table.startswith("|"):
+            assert len({line.replace(r"\|", "").count("|") for line in table.splitlines()}) == 1
+
+
 def test_markdown_needs_no_ablation(report):
     assert "Without one modality" not in markdown(replace(report, ablations=()))
 

@@ -82,6 +82,19 @@ def test_the_headline_comes_first_and_all_plots_are_there(report, html):
     assert 'name="viewport"' in html
 
 
+def test_scores_taken_apart_are_drawn_for_each_user_and_hostile_titles_stay_titles(told_why, html):
+    page_ = page(told_why)
+    assert page_.count("<svg") == html.count("<svg") + 2
+    assert "What scores are made of" in page_
+    assert "Behavior by behavior" in page_
+    assert '<li class="graph">graph</li>' in page_
+    assert '<li class="text">text</li>' in page_, "it adds something to the second user's item"
+    assert '<li class="sequence">' not in page_
+    assert HOSTILE not in page_
+    assert not outlined(page_).seen & {"script", "img"}
+    assert "What scores are made of" not in html
+
+
 def test_moves_are_shown_both_ways(html):
     assert "▲" in html
     assert "▼" in html

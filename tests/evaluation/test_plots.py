@@ -9,8 +9,15 @@ import pytest
 from evaluation import plots
 from evaluation.drawing import COLORS
 from evaluation.report import Report
+from tests.evaluation.small_world import reasoned
+
+
+def explained(report: Report) -> str:
+    return plots.contributions(reasoned(report).explained[0], "explained-0")
+
 
 DRAWINGS = [
+    explained,
     plots.metric_bars,
     plots.recall_curve,
     plots.ablation_drops,

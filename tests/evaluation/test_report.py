@@ -37,11 +37,19 @@ def schema(repository):
     return jsonschema.Draft202012Validator(found)
 
 
-@pytest.mark.parametrize("kind", ["report", "alone", "mixed"])
+@pytest.mark.parametrize("kind", ["report", "alone", "mixed", "told_why"])
 def test_every_report_keeps_to_the_schema(schema, kind, request):
     plain = json.loads(json.dumps(as_dict(request.getfixturevalue(kind)), allow_nan=False))
     assert [one.message for one in schema.iter_errors(plain)] == []
     assert plain["format"] == FORMAT == schema.schema["properties"]["format"]["const"]
+
+
+def test_explanations_and_behaviors_stand_by_name(told_why):
+    plain = json.loads(json.dumps(as_dict(told_why), allow_nan=False))
+    item = plain["explained"][0]["items"][1]
+    assert item["contributions"] == {"audio": 0.25, "graph": -0.25, "text": 0.0}
+    assert item["base"] + sum(item["contributions"].values()) == item["score"]
+    assert plain["behaviors"] == {"purchase": plain["slices"]["items"]["cold"]}
 
 
 def test_the_schema_refuses_a_key_that_is_not_documented_and_a_share_above_one(schema, plain):

@@ -44,6 +44,14 @@ def test_each_query_is_its_users_own(queries):
         assert query.exclude == {f"of {judgement.user_id}", "older"}
 
 
+def test_every_query_asks_about_the_behavior(reads):
+    seen = dict.fromkeys(USERS, frozenset())
+    made = AskedQueries(
+        JUDGEMENTS, histories=lambda pairs: [()] * len(pairs), seen=seen, behavior="buy"
+    )
+    assert {query.behavior for query in made} == {"buy"}
+
+
 def test_a_block_is_read_once_while_it_is_gone_through(queries, reads):
     assert len(queries) == 10
     assert not reads
