@@ -132,7 +132,8 @@ class Evidence(nn.Module):
             tokens_NH = features_NF.new_zeros(len(features_NF), self.encode[-1].out_features)
             return tokens_NH, features_NF.new_zeros(len(features_NF))
         inputs_NF = _standardize(features_NF, self.mean_F, self.deviation_F)
-        return self.encode(inputs_NF), inputs_NF @ self.slopes_F
+        # A sum, no product of matrices: mixed precision would round that to a few digits.
+        return self.encode(inputs_NF), (inputs_NF * self.slopes_F).sum(dim=1)
 
 
 def _standardize(features_NF: Tensor, mean_F: Tensor, deviation_F: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class RankerModel(nn.Module):
             for row, name in enumerate(self.behaviors):
                 tokens = llm.tokenize(name) or llm.tokenize(OTHER)
                 words_TH = self._words(torch.tensor(list(tokens), device=self.device))
-                self.behavior_tokens.weight[row] = words_TH.mean(dim=0)
+                self.behavior_tokens.weight[row] = words_TH.float().mean(dim=0)
         self.decoder: PreTrainedModel | PeftModel = llm.model
         self.calibrator: Calibrator | None = None
         """How far the LLM's logit is trusted; None where nothing was held out to learn it from."""
@@ -212,13 +212,13 @@ class RankerModel(nn.Module):
             if len(rows):
                 places = torch.from_numpy(places_T[rows])
                 found = self._look_up(kind, places, items_RH, evidence_EH)
-                embedded_TH[torch.from_numpy(rows).to(self.device)] = found
+                embedded_TH[torch.from_numpy(rows).to(self.device)] = found.float()
         words = self.llm.model.get_input_embeddings().get_parameter("weight")
-        return embedded_TH.to(words.dtype).view(*codes.shape, -1)
+        return embedded_TH.to(words.dtype).view(*codes.shape, embedded_TH.shape[1])
 
     def _look_up(self, kind: int, places: Tensor, items_RH: Tensor, evidence_EH: Tensor) -> Tensor:
         if kind == ITEM:
-            return items_RH[places.to(items_RH.device)].to(self.device, torch.float32)
+            return items_RH[places.to(items_RH.device)].to(self.device)
         places = places.to(self.device)
         if kind == WORD:
             return self._words(places)
@@ -232,7 +232,7 @@ class RankerModel(nn.Module):
     def _words(self, tokens: Tensor) -> Tensor:
         """As the LLM embeds them; some scale their table's rows."""
         words: Tensor = self.llm.model.get_input_embeddings()(tokens)
-        return words.float()
+        return words
 
     def _adapted(self) -> PeftModel:
         if not isinstance(self.decoder, PeftModel):

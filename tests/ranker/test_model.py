@@ -14,12 +14,13 @@ from torch import Tensor
 from embedders.items import Modality
 from ranker import llm as llms
 from ranker import model as models
-from ranker.adapter_facts import FACTS, AdapterError, read_facts
-from ranker.config import RankerConfig
+from ranker.adapter_facts import FACTS, AdapterError
+from ranker.calibration import CALIBRATOR, Calibrator
+from ranker.config import PromptConfig, RankerConfig
 from ranker.model import LORA, WEIGHTS, RankerModel
 from ranker.packing import AnswerHead, score_packed
 from ranker.prompts import BEHAVIOR, EVIDENCE, ITEM, STRIDE, WORD
-from tests.ranker import model_world
+from tests.ranker import family_world, model_world
 
 ITEMS = model_world.items()
 TRAINING = {"hidden_size": 32}
@@ -98,15 +99,6 @@ def test_loading_leaves_the_callers_random_numbers_alone(saved: tuple[Path, Tens
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_facts_are_read_without_the_weights(copy: Path, llm_folder: Path) -> None:
-    (copy / WEIGHTS).unlink()
-    facts = read_facts(copy)
-    assert facts.spaces == ITEMS.spaces
-    assert facts.behaviors == ("other", "view", "rate 4.5")
-    assert facts.config == model_world.CONFIG
-    assert (facts.llm, facts.training) == (str(llm_folder), TRAINING)
-
-
 def test_only_what_was_trained_is_saved(saved: tuple[Path, Tensor]) -> None:
     size = sum(path.stat().st_size for path in saved[0].rglob("*") if path.is_file())
     assert {path.name for path in saved[0].iterdir()} == {FACTS, LORA, WEIGHTS}
@@ -183,18 +175,6 @@ def test_lora_that_lacks_weights_is_refused(copy: Path) -> None:
         models.load(copy)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"spaces": 3}', "\x00"])
-def test_damaged_facts_are_refused(text: str, copy: Path) -> None:
-    (copy / FACTS).write_text(text)
-    with pytest.raises(AdapterError, match=r"holds no adapter .*run `sommelier train`"):
-        models.load(copy)
-
-
-def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match=r"holds no adapter .*run `sommelier train`"):
-        read_facts(tmp_path)
-
-
 def test_what_lora_is_says_our_configuration_alone(copy: Path, saved: tuple[Path, Tensor]) -> None:
     (copy / LORA / "shared" / "adapter_config.json").write_text("{")
     torch.testing.assert_close(scores(models.load(copy)), saved[1], atol=1e-4, rtol=0)
@@ -217,6 +197,135 @@ def test_each_code_is_looked_up_where_its_kind_lives(llm_folder: Path) -> None:
     assert torch.equal(embedded[0, 1], model.behavior_tokens.weight[2])
     assert torch.equal(embedded[1, 0], tokens[2])
     assert torch.equal(embedded[1, 1], evidence[2] * model.scale)
+
+
+def test_codes_may_have_any_shape(llm_folder: Path) -> None:
+    model = fresh(llm_folder)
+    tokens, evidence = torch.randn(9, 32), torch.randn(3, 32)
+    prompter = model.prompter(ITEMS, model_world.TITLES)
+    codes = prompter.prefix(model_world.history("item-00", "item-02"))[:6]
+    whole = model.embed(codes, tokens, evidence)
+    assert torch.equal(model.embed(codes.reshape(2, 3), tokens, evidence).view(6, 32), whole)
+    assert model.embed(codes[:0], tokens, evidence).shape == (0, 32)
+
+
+def test_mixed_precision_changes_no_type_and_no_prior(llm_folder: Path) -> None:
+    model = fresh(llm_folder)
+    features = torch.randn(5, 10)
+    _, expected = model.evidence(features)
+    prompter = model.prompter(ITEMS, model_world.TITLES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tokens = model.fuse(*models.tensors(ITEMS, slice(None)))
+        evidence, priors = model.evidence(features)
+        embedded = model.embed(prompter.branch("item-05", slot=3), tokens.flatten(0, 1), evidence)
+    assert evidence.dtype == torch.bfloat16
+    assert embedded.dtype == torch.float32
+    assert torch.equal(priors, expected)
+
+
+def test_everything_of_ours_lies_and_runs_where_the_llm_is(llm_folder: Path) -> None:
+    llm = llms.load(llm_folder, config=model_world.CONFIG.llm)
+    llm.model.to("meta")  # no numbers, but a device that refuses to mix with the CPU
+    model = RankerModel(
+        llm, spaces=ITEMS.spaces, behaviors=("other", "view"), config=model_world.CONFIG
+    )
+    model.adapt()
+    assert model.device.type == "meta"
+    assert {one.device.type for one in (*model.parameters(), *model.buffers())} == {"meta"}
+    tokens = model.fuse(*models.tensors(ITEMS, slice(None)))
+    evidence, priors = model.evidence(torch.zeros(4, 10))
+    prompter = model.prompter(ITEMS, model_world.TITLES)
+    codes = np.concatenate(
+        [prompter.prefix(model_world.history("item-01")), prompter.branch("item-02", slot=3)]
+    )
+    from_cpu = torch.zeros(len(ITEMS) * 2, 32)
+    for items in (tokens.flatten(0, 1), from_cpu):
+        embedded = model.embed(codes, items, evidence)
+        assert (embedded.device.type, embedded.shape) == ("meta", (len(codes), 32))
+    hidden = model.causal_lm.get_decoder()(inputs_embeds=embedded[None]).last_hidden_state
+    assert {hidden.device.type, tokens.device.type, priors.device.type} == {"meta"}
+
+
+def test_prompts_are_written_as_served_unless_told_otherwise(llm_folder: Path) -> None:
+    config = replace(model_world.CONFIG, prompt=PromptConfig(candidates="both"))
+    model = fresh(llm_folder, config)
+    words = replace(config.prompt, history="titles", candidates="titles")
+    for prompt, kinds in ((None, {WORD, ITEM, EVIDENCE}), (words, {WORD, EVIDENCE})):
+        prompter = model.prompter(ITEMS, model_world.TITLES, prompt=prompt)
+        codes = prompter.branch("item-05", slot=0)
+        assert set((codes // STRIDE).tolist()) == kinds
+    assert model.config.prompt == config.prompt
+
+
+def test_without_evidence_a_score_is_the_llms_answer_alone(
+    llm_folder: Path, tmp_path: Path
+) -> None:
+    config = replace(model_world.CONFIG, has_evidence=False)
+    model = fresh(llm_folder, config)
+    model.save(tmp_path, training=TRAINING)
+    loaded = models.load(tmp_path)
+    assert loaded.config == config
+    assert loaded.own_state().keys() == fresh(llm_folder).own_state().keys()
+    tokens, priors = loaded.evidence(torch.randn(3, 10))
+    assert priors.tolist() == [0, 0, 0]
+    prompter = loaded.prompter(ITEMS, model_world.TITLES)
+    codes = prompter.branch("item-01", slot=None)
+    items = torch.randn(len(ITEMS) * 2, 32)
+    assert loaded.embed(codes, items, tokens).isfinite().all()
+    with pytest.raises(ValueError, match="has_evidence is off: write branches with slot=None"):
+        loaded.embed(prompter.branch("item-01", slot=0), items, tokens)
+
+
+def test_a_calibrator_that_lies_with_the_adapter_is_loaded(copy: Path) -> None:
+    assert models.load(copy).calibrator is None
+    calibrator = Calibrator(logit_weight=0.5, slope=2.0, intercept=-1.0)
+    calibrator.save(copy / CALIBRATOR)
+    assert models.load(copy).calibrator == calibrator
+    (copy / CALIBRATOR).write_text("{")
+    with pytest.raises(AdapterError, match=r"calibrator.json is damaged .*run `sommelier train`"):
+        models.load(copy)
+
+
+def test_frames_are_pooled_by_a_loaded_model_as_by_the_one_that_was_saved(
+    llm_folder: Path, tmp_path: Path
+) -> None:
+    fusion = replace(model_world.CONFIG.fusion, frames={"audio": 2}, frame_pooling="attention")
+    model = fresh(llm_folder, replace(model_world.CONFIG, fusion=fusion))
+    expected = scores(model)
+    model.save(tmp_path, training=TRAINING)
+    torch.testing.assert_close(scores(models.load(tmp_path)), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["gemma", "gemma3"])
+def test_soft_tokens_have_the_size_of_words_as_the_llm_reads_them(
+    family: str, llm_folder: Path, tmp_path: Path
+) -> None:
+    folder = family_world.save(family_world.FAMILIES[family], tmp_path, tokenizer=llm_folder)
+    llm = llms.load(folder, config=model_world.CONFIG.llm)
+    model = RankerModel(
+        llm, spaces=ITEMS.spaces, behaviors=("other", "view"), config=model_world.CONFIG
+    )
+    embed = llm.model.get_input_embeddings()
+    words = embed(torch.arange(embed.weight.shape[0]))
+    torch.testing.assert_close(model.scale.detach(), words.square().mean().sqrt())
+    mean = embed(torch.tensor(llm.tokenize("view"))).mean(dim=0)
+    torch.testing.assert_close(model.behavior_tokens.weight[1], mean)
+
+
+@pytest.mark.parametrize("lora", ["shared", "separate"])
+def test_lora_stays_beside_weights_of_four_bits(
+    lora: str, llm_folder: Path, tmp_path: Path
+) -> None:
+    llm = replace(model_world.CONFIG.llm, quantization="4bit", lora=lora)
+    model = fresh(llm_folder, replace(model_world.CONFIG, llm=llm))
+    expected = scores(model)
+    model.save(tmp_path, training=TRAINING)
+    loaded = models.load(tmp_path)
+    assert loaded.lora_names == llm.lora_names
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    torch.testing.assert_close(scores(loaded), expected, atol=1e-4, rtol=0)
+    loaded.activate(())
+    assert (scores(loaded) - expected).abs().max() > 0.05
 
 
 def test_a_behavior_starts_as_the_mean_of_its_words_and_items_at_their_size(
