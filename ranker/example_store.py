@@ -5,7 +5,7 @@
 
 A shard is written aside and renamed, so whatever has a name is whole, and a collection that was
 killed goes on with the blocks that have none. Reading holds a bounded number of row groups in
-memory, as Arrow keeps them: some ten times less than the examples they hold.
+memory, as Arrow keeps them: about a seventh of what their examples would take.
 
 Floats are kept in full, so that an example is read back equal.
 """
@@ -269,11 +269,12 @@ def _by_candidate(
 ) -> list[dict[str, float]]:
     """What is told of each of `count` candidates, by block; what is null was not told."""
     found: list[dict[str, float]] = [{} for _ in range(count)]
-    for name, column in values.items():
-        if name.startswith(prefix):
-            for one, value in zip(found, column.as_py(), strict=True):
+    for column, values_N in values.items():
+        if column.startswith(prefix):
+            name = column.removeprefix(prefix)
+            for one, value in zip(found, values_N.as_py(), strict=True):
                 if value is not None:
-                    one[name.removeprefix(prefix)] = value
+                    one[name] = value
     return found
 
 
