@@ -7,8 +7,10 @@ The triple-modality fusion of TMF (arXiv 2410.12228), for any configured set of 
     z   = AMSA([x_1 + c_1; ...; x_M + c_M] + type embeddings)               self-attention block
     tokens = LayerNorm(W [z_1; ...; z_M]) * scale
 
-The paper's text names CMA and AMSA; which modality asks which, widths, residuals and the
-projection to k tokens are this project's own resolution. Where there is no text, CMA is skipped.
+What is known of the paper names CMA, AMSA and feed-forward adapters; which modality asks which,
+widths, residuals, attention within an item alone and the projection to k tokens are this project's
+own resolution. Where there is no text, CMA is skipped. Of a modality that comes as frames, such as
+spectra over time, the branch of ATFLRec is the adapter (`ranker.frames`).
 
 The projection starts so that each token holds mostly one modality, in directions that keep its
 cosines: what a small amount of training cannot find, it need not find.
