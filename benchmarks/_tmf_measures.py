@@ -1,8 +1,8 @@
-"""Scores of items in, each user's HR@1 among 20 and NDCG@10 among all out.
+"""Scores of items in, each user's HR@1 among 20 and NDCG@10 of 100 retrieved items out.
 
 HR@1 is the mean over a user's lists, one for each choice; equal scores count at their expected
-value. NDCG@10 ranks the whole catalog but for the history, for a drawn part of the users; ties fall
-by id.
+value. NDCG@10 is of what the retriever found, put in a system's order, for a drawn part of the
+users; what it did not find counts as missed; ties fall by id.
 
 Shape legend: U users, L lists, K items of a list, the chosen one first.
 """
@@ -28,7 +28,7 @@ class Measured:
     hr_U: NDArray[np.float64]
     """HR@1, of every user."""
     ndcg_U: NDArray[np.float64]
-    """NDCG@10, of those for whom the whole catalog was ranked."""
+    """NDCG@10, of those for whom there are retrieved items."""
 
 
 def measure(
@@ -36,8 +36,7 @@ def measure(
     lists: Sequence[Sequence[tuple[str, ...]]],
     score: Score,
     *,
-    item_ids: Sequence[str],
-    whole: frozenset[str],
+    found: Mapping[str, Sequence[str]],
 ) -> Measured:
     """Ask a system for all of these users.
 
@@ -45,21 +44,17 @@ def measure(
         asked: Users with what they chose.
         lists: For each of them, lists of one choice and what was drawn beside it.
         score: The system.
-        item_ids: The catalog.
-        whole: The users for whom it is ranked whole.
+        found: For some of the users, what was retrieved.
     """
     hits, gains = [], []
     for one, own in zip(asked, lists, strict=True):
-        needed = {item_id for row in own for item_id in row}
-        if one.user_id in whole:
-            seen = {event.item_id for event in one.history}
-            rest = [item_id for item_id in item_ids if item_id not in seen]
-            scores = score(one, sorted({*rest, *needed}))
-            gains.append(ndcg(_best(scores, rest), frozenset(one.chosen), DEPTH))
-        else:
-            scores = score(one, sorted(needed))
+        retrieved = found.get(one.user_id, ())
+        scores = score(one, sorted({*retrieved, *(item_id for row in own for item_id in row)}))
         scores_LK = np.array([[scores[item_id] for item_id in row] for row in own])
         hits.append(at_k(scores_LK, 1)["hr@1"].mean())
+        if one.user_id in found:
+            ranking = sorted(retrieved, key=lambda item_id: (-scores[item_id], item_id))
+            gains.append(ndcg(ranking, frozenset(one.chosen), DEPTH))
     return Measured(hr_U=np.array(hits), ndcg_U=np.array(gains))
 
 
@@ -68,7 +63,3 @@ def drawn(asked: Sequence[Asked], num: int) -> frozenset[str]:
     user_ids = sorted(one.user_id for one in asked)
     kept = np.random.default_rng(0).permutation(len(user_ids))[:num]
     return frozenset(user_ids[place] for place in kept)
-
-
-def _best(scores: Mapping[str, float], item_ids: Sequence[str]) -> list[str]:
-    return sorted(item_ids, key=lambda item_id: (-scores[item_id], item_id))[:DEPTH]

@@ -33,13 +33,14 @@ from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
 from retrieval.retriever import Retriever
 
+HISTORY = 10  # events that the LLM reads, as in LLaRA
 NUM_DRAWN = 60  # negatives that a training moment's are drawn from
 SETTINGS = {
     "lastfm": TrainingConfig(
-        num_negatives=19, single_modality_steps=100, fusion_steps=400, validation_share=0
+        num_negatives=9, single_modality_steps=100, fusion_steps=400, validation_share=0
     ),
     "movielens": TrainingConfig(
-        num_negatives=19,
+        num_negatives=9,
         single_modality_steps=100,
         fusion_steps=400,
         learning_rate=1e-3,
@@ -94,7 +95,9 @@ def config_of(name: str, variant: Variant, *, seed: int) -> RankerConfig:
     return RankerConfig(
         fusion=replace(FusionConfig(), **variant.fusion),
         llm=LlmConfig(device="cpu"),
-        prompt=PromptConfig(history=variant.written, candidates=variant.written),
+        prompt=PromptConfig(
+            history_limit=HISTORY, history=variant.written, candidates=variant.written
+        ),
         has_evidence=variant.has_evidence,
         training=training,
     )

@@ -33,6 +33,7 @@ SHARES = (0.5, 0.8, 0.9)  # of a user's events, where train, valid and test begi
 FEWEST = 10  # events of a user who takes part
 HIDDEN_SHARE = 0.2  # of the given `train`, unknown to the graph
 RETELLINGS = 3  # training moments of a user whose events have no order
+MOST_LISTS = 3  # of a user
 NUM_NEGATIVES = 19  # beside each choice asked for: LLaRA's 20 candidates
 VECTORS = ("audio_ivector100", "image_mobilenetv2")
 COLUMNS = {
@@ -103,18 +104,19 @@ def load(folder: Path) -> Moments:
 
 
 def short_lists(asked: Sequence[Asked], item_ids: Sequence[str]) -> list[list[tuple[str, ...]]]:
-    """For each user and each of their choices, the choice and 19 even draws that they never met."""
+    """For each user and up to three of their choices, the choice and 19 even draws of what they
+    never met. Another choice of the user's never stands beside it."""
     negatives = Negatives(item_ids)
-    return [
-        [
-            (
-                item_id,
-                *negatives.draw(f"{one.user_id}/{item_id}", touched=one.met, num=NUM_NEGATIVES),
-            )
-            for item_id in one.chosen
+    lists = []
+    for one in asked:
+        rng = np.random.default_rng([0, *one.user_id.encode()])
+        kept = sorted(rng.permutation(len(one.chosen))[:MOST_LISTS].tolist())
+        drawn = [
+            negatives.draw(f"{one.user_id}/{place}", touched=one.met, num=NUM_NEGATIVES)
+            for place in kept
         ]
-        for one in asked
-    ]
+        lists.append([(one.chosen[n], *others) for n, others in zip(kept, drawn, strict=True)])
+    return lists
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ TMF (arXiv 2410.12228) claims that items told to an LLM by text, image and graph
 chosen from better than by any of them, and by any of them better than in words alone; and that
 both of its attentions matter. Its data are private. Here that is asked of `lastfm` and `movielens`
 with the product's own ranker, the same lists for all: HR@1 among 20 candidates, drawn evenly as in
-LLaRA, and NDCG@10 of the whole catalog. The LLM is alone with the items; what the retriever adds
+LLaRA, and NDCG@10 of 100 retrieved ones. The LLM is alone with the items; what the retriever adds
 says the row `system`.
 
 Every adapter is kept under `build/tmf_ablation`, as is what it measured: a second run goes on.
@@ -31,6 +31,7 @@ from _tmf_worlds import World, build, retriever
 
 from embedders.items import Modality
 from evaluation.significance import paired_bootstrap
+from retrieval.candidates import Query
 from retrieval.popularity import Popular, popularity
 from retrieval.retriever import Retriever
 
@@ -47,6 +48,7 @@ GROUPS = {
 }
 """In the order in which they are trained."""
 UNTRAINED = ("popularity", "retriever")
+NUM_RETRIEVED = 100
 NUM_TIMED = 40  # users whose lists are scored for the time it takes
 
 
@@ -58,7 +60,7 @@ class Bench:
     seed: int
     moments: Moments
     split: str
-    num_whole: int
+    num_retrieved: int
     lists: list[list[tuple[str, ...]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +78,15 @@ class Bench:
     @cached_property
     def found(self) -> Retriever:
         return retriever(self.world)
+
+    @cached_property
+    def retrieved(self) -> dict[str, tuple[str, ...]]:
+        """What the retriever finds for a drawn part of the users."""
+        kept = drawn(self.asked, self.num_retrieved)
+        asked = [one for one in self.asked if one.user_id in kept]
+        queries = [Query(user_id=one.user_id, history=one.history) for one in asked]
+        lists = self.found.retrieve_ids(queries, limit=NUM_RETRIEVED)
+        return {one.user_id: tuple(ids) for one, (ids, _) in zip(asked, lists, strict=True)}
 
     def has(self, variant: str) -> bool:
         """Whether the set has the modality that a variant is about."""
@@ -98,7 +109,7 @@ class Bench:
 
     def measured(self, variant: str, *, absent: frozenset[str] = frozenset()) -> Measured:
         """What a system reaches, computed once."""
-        facts = [variant, sorted(absent), self.seed, self.split, self.num_whole]
+        facts = [variant, sorted(absent), self.seed, self.split, self.num_retrieved]
         if variant not in UNTRAINED:
             facts.append(repr(config_of(self.name, VARIANTS[variant], seed=self.seed)))
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
@@ -110,8 +121,7 @@ class Bench:
             self.asked,
             self.lists,
             self.score(variant, absent=absent),
-            item_ids=self.moments.item_ids,
-            whole=drawn(self.asked, 0 if absent else self.num_whole),
+            found={} if absent else self.retrieved,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         values = {"hr": made.hr_U.tolist(), "ndcg": made.ndcg_U.tolist()}
@@ -209,7 +219,7 @@ def main() -> None:
     options.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     options.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS))
     options.add_argument("--split", choices=["valid", "test"], default="test")
-    options.add_argument("--whole", type=int, default=300, help="users whose catalog is ranked")
+    options.add_argument("--retrieved", type=int, default=300, help="users to rerank for")
     options.add_argument("--untimed", action="store_true", help="leave out what scoring takes")
     given = options.parse_args()
     folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA)
@@ -218,7 +228,7 @@ def main() -> None:
     torch.set_num_threads(1)
     moments = {name: load(folder / name) for name in given.sets}
     benches = [
-        Bench(name=n, seed=s, moments=moments[n], split=given.split, num_whole=given.whole)
+        Bench(name=n, seed=s, moments=moments[n], split=given.split, num_retrieved=given.retrieved)
         for s in given.seeds
         for n in given.sets
     ]
