@@ -157,7 +157,7 @@ def _fresh(found: Survey, items: ItemVectors, *, llm: str, config: RankerConfig)
     model.adapt()
     model.evidence.fit(found.features, found.is_chosen)
     if config.training.gradient_checkpointing:
-        model.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+        model.causal_lm.activation_checkpointing_enable({"use_reentrant": False})
     return model
 
 
