@@ -5,18 +5,15 @@ Nothing heavy is imported here before a command needs it, so that `--help` answe
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from sommelier import evaluate_commands
+from sommelier import ask_commands, evaluate_commands
 from sommelier.effort import Effort
 from sommelier.failures import told
 from sommelier.options import FILE, Debug, Overrides, SettingsPath, terminal, work
-
-if TYPE_CHECKING:
-    from sommelier.ask import Reply
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,13 +23,6 @@ app = typer.Typer(
     "train, index, publish, serve; then recommend, rerank, evaluate. `sommelier demo` goes it "
     "all the way.",
 )
-
-User = Annotated[str, typer.Option("--user", help="A user id of the catalog.")]
-Server = Annotated[
-    str | None,
-    typer.Option("--server", metavar="HOST:PORT", help="Ask this server; else answer here."),
-]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the server.")]
 
 
 @app.command()
@@ -189,73 +179,7 @@ def serve(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Deb
         run(workspace, watch=watch)
 
 
-@app.command()
-def recommend(
-    user: User,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many items.")] = 10,
-    filters: Annotated[
-        list[str] | None,
-        typer.Option("--filter", metavar="'PRICE<=20'", help="Only such items; may be repeated."),
-    ] = None,
-    deny: Annotated[str, typer.Option("--deny", metavar="A,B", help="None of these.")] = "",
-    weights: Annotated[
-        list[str] | None,
-        typer.Option("--weight", metavar="TEXT=0.5", help="What a block counts; may be repeated."),
-    ] = None,
-    server: Server = None,
-    timeout: Timeout = 10.0,
-    settings: SettingsPath = FILE,
-    overrides: Overrides = None,
-    debug: Debug = False,
-) -> None:
-    """The items of the catalog that suit a user best."""
-    with told(is_debug=debug):
-        from sommelier import ask
-
-        query = ask.asked(user, conditions=filters or (), deny=_listed(deny), weights=weights or ())
-        if server is not None:
-            if filters or deny or weights:
-                raise ValueError("--filter, --deny and --weight are answered without --server")
-            reply = ask.recommend_from(server, user_id=user, top_k=top_k, timeout_s=timeout)
-            _show_reply(reply)
-            return
-    with work(settings, overrides, is_debug=debug) as (workspace, watch):
-        from sommelier.serve import loaded
-
-        reply = ask.recommend(
-            loaded(workspace, watch=watch),
-            query,
-            top_k=top_k,
-            num_candidates=workspace.settings.limits.default_candidates,
-        )
-        _show_reply(reply)
-
-
-@app.command()
-def rerank(
-    user: User,
-    items: Annotated[str, typer.Option("--items", metavar="A,B,C", help="The items to order.")],
-    server: Server = None,
-    timeout: Timeout = 10.0,
-    settings: SettingsPath = FILE,
-    overrides: Overrides = None,
-    debug: Debug = False,
-) -> None:
-    """These items in the order that suits a user."""
-    item_ids = _listed(items)
-    with told(is_debug=debug):
-        from sommelier import ask
-
-        if server is not None:
-            reply = ask.rerank_from(server, user_id=user, item_ids=item_ids, timeout_s=timeout)
-            _show_reply(reply)
-            return
-    with work(settings, overrides, is_debug=debug) as (workspace, watch):
-        from sommelier.serve import loaded
-
-        _show_reply(ask.rerank(loaded(workspace, watch=watch), user_id=user, item_ids=item_ids))
-
-
+ask_commands.register(app)
 evaluate_commands.register(app)
 
 
@@ -302,15 +226,3 @@ def demo(
 
         watch = ConsoleWatch(terminal())
         run(out, catalog=catalog, effort=effort, overrides=overrides or (), watch=watch)
-
-
-def _listed(words: str) -> list[str]:
-    """The ids in a list with commas."""
-    return [one.strip() for one in words.split(",") if one.strip()]
-
-
-def _show_reply(reply: "Reply") -> None:
-    from sommelier.ask import summary
-    from sommelier.console import ConsoleWatch
-
-    ConsoleWatch(terminal()).show(summary(reply))

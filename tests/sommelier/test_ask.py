@@ -1,10 +1,12 @@
 """An answer's lines say how far each item moved."""
 
+from dataclasses import replace
+
 import pytest
 
-from ranker.ranking import Status
+from ranker.ranking import Explanation, Status
 from retrieval.filters import Filter
-from sommelier.ask import Line, Reply, asked, summary
+from sommelier.ask import Line, Reply, asked, reasons, summary
 
 
 def line(rank: int, retrieval_rank: int, status: Status = Status.OK) -> Line:
@@ -41,18 +43,57 @@ def test_a_reply_is_a_table_that_says_who_judged() -> None:
     assert shown.notes == ("generation g-1, judged by llm, from this process",)
 
 
+def test_a_chance_is_told_where_it_is_known() -> None:
+    known = replace(line(1, 2), probability=0.125)
+    reply = Reply(
+        user_id="ann",
+        generation_id="g-1",
+        judged_by="llm",
+        lines=(known, line(0, 0, Status.UNKNOWN_ITEM)),
+        source="this process",
+    )
+    shown = summary(reply)
+    assert shown.header[3:5] == ("score", "chance")
+    assert shown.rows[0][4] == "12.5%"
+    assert shown.rows[1][4] == ""
+
+
+def test_reasons_are_numbers_with_bars_to_one_scale() -> None:
+    first = Explanation(base=-1.0, contributions={"text": 2.0, "graph": -0.5, "audio": 0.0})
+    second = Explanation(base=0.5, contributions={"text": 0.5, "graph": 0.0, "audio": 0.0})
+    reply = Reply(
+        user_id="ann",
+        generation_id="g-1",
+        judged_by="llm",
+        lines=(
+            replace(line(1, 2), score=0.5, explanation=first),
+            replace(line(2, 1), score=1.0, title="", explanation=second),
+            line(0, 0, Status.UNKNOWN_ITEM),
+        ),
+        source="this process",
+    )
+    shown = reasons(reply)
+    assert shown.header == ("rank", "item", "without vectors", "audio", "graph", "text", "score")
+    assert shown.rows == (
+        ("1", "[Red]", "-1.000", "", "-0.500 ░░", "+2.000 ████████", "+0.500"),
+        ("2", "a", "+0.500", "", "", "+0.500 ██", "+1.000"),
+    )
+
+
 def test_words_of_the_command_line_become_a_query() -> None:
     query = asked(
         "ann",
         conditions=["price<=20", "kind=duo|trio"],
         deny=["a"],
         weights=["text=0.5", "graph=2"],
+        behavior="purchase",
     )
     assert query.user_id == "ann"
     assert query.filters == Filter.parse(["price<=20", "kind=duo|trio"], deny=["a"])
     assert query.weights == {"text": 0.5, "graph": 2.0}
+    assert query.behavior == "purchase"
     plain = asked("ann", conditions=[], deny=[], weights=[])
-    assert (plain.filters, plain.weights) == (None, None)
+    assert (plain.filters, plain.weights, plain.behavior) == (None, None, None)
 
 
 @pytest.mark.parametrize("word", ["text", "text=much"])

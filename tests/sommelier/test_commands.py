@@ -90,6 +90,25 @@ def test_recommend_shows_titles_and_moves(run: Run, built: Path) -> None:
     assert "judged by llm, from this process" in result.output
 
 
+def test_scores_are_taken_apart_when_asked_for(run: Run, built: Path) -> None:
+    words = ("--user", "user-0003", "--top-k", "3", "--explain")
+    result = run("recommend", "--settings", built, *words)
+    assert result.exit_code == 0, result.stderr
+    assert "What the scores are made of" in result.output
+    assert "exact Shapley value" in result.output
+    items = ("--user", "user-0003", "--items", "box-0001")
+    assert "Shapley" not in run("rerank", "--settings", built, *items).output
+    explained = run("rerank", "--settings", built, *items, "--explain")
+    assert "Shapley" in explained.output, explained.stderr
+
+
+def test_a_behavior_that_cannot_be_asked_about_is_told(run: Run, built: Path) -> None:
+    words = ("--user", "user-0003", "--behavior", "purchase")
+    result = run("recommend", "--settings", built, *words)
+    assert result.exit_code == 1
+    assert "leave the behavior out" in result.stderr
+
+
 def test_rerank_puts_an_unknown_item_last(run: Run, built: Path) -> None:
     words = ("--user", "user-0003", "--items", "box-0001, nothing,box-0002")
     result = run("rerank", "--settings", built, *words)

@@ -26,21 +26,39 @@ def serving(built: Path) -> LoadedGeneration:
 
 
 def test_a_remote_answer_is_the_local_one(serving: LoadedGeneration) -> None:
-    local = ask.recommend(serving, Query(user_id=USER), top_k=10, num_candidates=100)
+    query = Query(user_id=USER)
+    local = ask.recommend(serving, query, top_k=10, num_candidates=100, explain=True)
     with running(serving) as server:
-        remote = ask.recommend_from(server.address, user_id=USER, top_k=10, timeout_s=30)
+        remote = ask.recommend_from(
+            server.address, user_id=USER, top_k=10, timeout_s=30, explain=True
+        )
     assert remote.lines == local.lines
+    for line in remote.lines:
+        assert line.explanation is not None
+        total = line.explanation.base + sum(line.explanation.contributions.values())
+        assert total == pytest.approx(line.score, rel=1e-9, abs=1e-9)
     assert remote.generation_id == local.generation_id == "g-000001"
     assert remote.source == server.address
 
 
 def test_reranking_brought_items_agrees_too(serving: LoadedGeneration) -> None:
     items = ["box-0004", "box-0002", "nothing", "box-0009"]
-    local = ask.rerank(serving, user_id=USER, item_ids=items)
+    local = ask.rerank(serving, user_id=USER, item_ids=items, explain=True)
     with running(serving) as server:
-        remote = ask.rerank_from(server.address, user_id=USER, item_ids=items, timeout_s=30)
+        remote = ask.rerank_from(
+            server.address, user_id=USER, item_ids=items, timeout_s=30, explain=True
+        )
     assert remote.lines == local.lines
+    assert [line.explanation is None for line in local.lines] == [False, False, False, True]
     assert [line.item_id for line in local.lines][-1] == "nothing"
+
+
+def test_a_ranker_that_was_not_asked_about_behaviors_cannot_be(serving: LoadedGeneration) -> None:
+    told = "foresees any choice alike"
+    with pytest.raises(ValueError, match=told):
+        ask.rerank(serving, user_id=USER, item_ids=["box-0004"], behavior="purchase")
+    with running(serving) as server, pytest.raises(RankerError, match=told):
+        ask.recommend_from(server.address, user_id=USER, top_k=3, timeout_s=30, behavior="purchase")
 
 
 def test_a_server_tells_an_unknown_user(serving: LoadedGeneration) -> None:
