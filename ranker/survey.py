@@ -100,10 +100,15 @@ def _told_apart(example: Example, place: int) -> NDArray[np.bool_]:
 
 
 def fingerprint(examples: Sequence[Example], *, blocks: Sequence[str]) -> str:
-    """A digest of everything that is read of these examples, in their order."""
+    """A digest of everything that is read of these examples, in their order.
+
+    Raises:
+        ValueError: an example without a chosen candidate, or without another.
+    """
     whole = hashlib.sha256()
     for place in range(len(examples)):
         example = examples[place]
+        _told_apart(example, place)
         whole.update(_read(example) + features(example.candidates, blocks).tobytes())
     return whole.hexdigest()
 

@@ -12,7 +12,8 @@ goes on where it was.
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -98,51 +99,54 @@ def train(
         llm=llm,
         config=config,
     )
-    target, checkpoint = folder / name, folder / f"{name}.checkpoint"
+    target = folder / name
     is_there = (target / FACTS).is_file()
     team.wait()  # until all have looked: the first might be done before the last begins
     if is_there:
         return target
+    data = {
+        "examples": len(examples),
+        "fingerprint": found.fingerprint,
+        "validation": len(validation),
+        "validation_fingerprint": held_out,
+    }
+    record = _record(runs, name, llm=llm, config=config, data=data, team=team)
+    with torch.random.fork_rng(), closing(record):
+        torch.manual_seed(config.training.seed)
+        model = _fresh(found, items, llm=llm, config=config)
+        _Training(
+            model=model,
+            batches=Batches(model, examples, items=items, titles=titles),
+            validation=validation,
+            target=target,
+            team=team,
+            record=record,
+        ).run(stages, num_examples=len(examples), on_progress=on_progress)
+    team.wait()
+    return target
+
+
+def _record(
+    runs: Path | None,
+    name: str,
+    *,
+    llm: str,
+    config: RankerConfig,
+    data: Mapping[str, Any],
+    team: Team,
+) -> Record:
+    """Whoever keeps what this training was; nobody, but in the first process."""
+    if runs is None or not team.is_main:
+        return Unrecorded()
     facts = {
         "adapter": name,
         "settings": asdict(config),
         "llm": llm,
-        "data": {
-            "examples": len(examples),
-            "fingerprint": found.fingerprint,
-            "validation": len(validation),
-            "validation_fingerprint": held_out,
-        },
+        "data": dict(data),
         "seed": config.training.seed,
         "num_processes": team.count,
     }
-    record: Record = Unrecorded()
-    if runs is not None and team.is_main:
-        record = Run(runs / name, plan=stages, facts=facts)
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(config.training.seed)
-            model = _fresh(found, items, llm=llm, config=config)
-            batches = Batches(model, examples, items=items, titles=titles)
-            progress = _trainer(
-                model,
-                batches,
-                validation,
-                checkpoint=checkpoint,
-                team=team,
-                record=record,
-                on_progress=on_progress,
-            ).run(stages)
-            calibrator = calibrated(batches, validation, limit=CALIBRATED_ON, team=team)
-        if team.is_main:
-            told = _told(progress, len(examples), len(validation), calibrator)
-            _publish(model, target, told=told, calibrator=calibrator)
-            record.keep(progress, is_finished=True, calibrator=told["calibrator"])
-            checkpoint.unlink(missing_ok=True)
-    finally:
-        record.close()
-    team.wait()
-    return target
+    return Run(runs / name, plan=plan(config), facts=facts)
 
 
 def _fresh(found: Survey, items: ItemVectors, *, llm: str, config: RankerConfig) -> RankerModel:
@@ -161,32 +165,45 @@ def _fresh(found: Survey, items: ItemVectors, *, llm: str, config: RankerConfig)
     return model
 
 
-def _trainer(
-    model: RankerModel,
-    batches: Batches,
-    validation: Sequence[Example],
-    *,
-    checkpoint: Path,
-    team: Team,
-    record: Record,
-    on_progress: OnProgress | None,
-) -> Trainer:
-    training = model.config.training
-    looked_at = [validation[place] for place in spread(validation, LOOKED_AT)]
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    """A fresh model and all that it takes to make an adapter of it."""
 
-    def look_at(stage: Stage, step: int) -> Look:
-        return look(batches, looked_at, stage=stage, step=step, kind=training.loss, team=team)
+    model: RankerModel
+    batches: Batches
+    validation: Sequence[Example]
+    target: Path
+    team: Team
+    record: Record
 
-    return Trainer(
-        model,
-        batches,
-        config=training,
-        checkpoint=checkpoint,
-        look_at=look_at if looked_at else None,
-        on_progress=on_progress,
-        team=team,
-        record=record,
-    )
+    def run(
+        self, stages: tuple[Stage, ...], *, num_examples: int, on_progress: OnProgress | None
+    ) -> None:
+        """Train, calibrate, publish, and leave no checkpoint behind."""
+        looked_at = [self.validation[place] for place in spread(self.validation, LOOKED_AT)]
+        kind = self.model.config.training.loss
+
+        def look_at(stage: Stage, step: int) -> Look:
+            return look(self.batches, looked_at, stage=stage, step=step, kind=kind, team=self.team)
+
+        checkpoint = self.target.with_name(f"{self.target.name}.checkpoint")
+        progress = Trainer(
+            self.model,
+            self.batches,
+            config=self.model.config.training,
+            checkpoint=checkpoint,
+            look_at=look_at if looked_at else None,
+            on_progress=on_progress,
+            team=self.team,
+            record=self.record,
+        ).run(stages)
+        calibrator = calibrated(self.batches, self.validation, limit=CALIBRATED_ON, team=self.team)
+        if not self.team.is_main:
+            return
+        told = _told(progress, num_examples, len(self.validation), calibrator)
+        _publish(self.model, self.target, told=told, calibrator=calibrator)
+        self.record.keep(progress, is_finished=True, calibrator=told["calibrator"])
+        checkpoint.unlink(missing_ok=True)
 
 
 def _publish(
