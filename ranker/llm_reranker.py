@@ -17,14 +17,14 @@ torchaudio_cpu.load()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
-from torch import Tensor  # noqa: E402
 
 from embedders.items import Modality  # noqa: E402
 from ranker.base import Reranker  # noqa: E402
 from ranker.evidence import features  # noqa: E402
 from ranker.explaining import Branches, Explainer  # noqa: E402
 from ranker.model import RankerModel  # noqa: E402
-from ranker.packing import AnswerHead, score_packed  # noqa: E402
+from ranker.packing import AnswerHead, read, score_packed  # noqa: E402
+from ranker.prefixes import Prefix, PrefixCache, prefix_key  # noqa: E402
 from ranker.prompts import Codes  # noqa: E402
 from ranker.ranking import Explanation, RankedItem, Ranking, Status  # noqa: E402
 from ranker.serving import unaskable  # noqa: E402
@@ -45,6 +45,7 @@ class LlmReranker(Reranker):
         titles: Mapping[str, str],
         generation_id: str,
         explainer: Explainer | None = None,
+        prefixes: PrefixCache | None = None,
     ) -> None:
         """Join a model with its items.
 
@@ -56,6 +57,8 @@ class LlmReranker(Reranker):
             titles: Of the items, for prompts that write them.
             generation_id: Whose answers these are.
             explainer: Of the same model and items; without it nothing can be explained.
+            prefixes: Where histories that the LLM has read are kept, of this reranker alone;
+                None keeps none.
         """
         row_of = {item_id: row for row, item_id in enumerate(item_ids)}
         self._model = model
@@ -64,6 +67,7 @@ class LlmReranker(Reranker):
         self._present = present
         self._generation_id = generation_id
         self._explainer = explainer
+        self._prefixes = PrefixCache(0) if prefixes is None else prefixes
         self._head = AnswerHead(model.causal_lm, yes=model.llm.yes, no=model.llm.no)
 
     def rerank(
@@ -140,12 +144,19 @@ class LlmReranker(Reranker):
             raise ValueError("nothing can be explained: this reranker holds no item vectors")
         return self._explainer
 
-    def _prefix(self, query: Query) -> Tensor:
+    def _prefix(self, query: Query) -> Prefix:
+        """The history as the LLM has read it, perhaps for an earlier request."""
         codes = self._prompter.prefix(visible_history(query), text=query.text)
-        return self._model.embed(codes, self._tokens_RH, torch.zeros(0))
+        key = prefix_key(self._generation_id, codes)
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            embedded_PH = self._model.embed(codes, self._tokens_RH, torch.zeros(0))
+            prefix = read(self._model.causal_lm, embedded_PH)
+            self._prefixes.put(key, prefix)
+        return prefix
 
     def _scores(
-        self, query: Query, prefix: Tensor, branches: Branches
+        self, query: Query, prefix: Prefix, branches: Branches
     ) -> tuple[list[float], list[float]]:
         """What each branch behind a query's prefix is worth, and the LLM's part of it."""
         evidence_RH, priors_R = self._model.evidence(torch.from_numpy(branches.features_RF))

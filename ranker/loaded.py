@@ -20,6 +20,7 @@ from ranker.explaining import Explainer
 from ranker.generation import Generation, GenerationError, Generations
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel
+from ranker.prefixes import PrefixCache
 from ranker.ranking import Ranking
 from ranker.serving import ServingInfo
 from ranker.tokens import check_spaces, fuse_with, fused_space
@@ -140,6 +141,7 @@ def load(
     generation_id: str | None = None,
     online: bool = True,
     reader: OnlineReader | None = None,
+    prefix_cache_bytes: int = 0,
 ) -> LoadedGeneration:
     """Load and check a generation.
 
@@ -150,6 +152,8 @@ def load(
         online: Read the online store, as a server does; else the offline one, for evaluation,
             whose queries bring their histories.
         reader: What reads the online store; None makes one.
+        prefix_cache_bytes: What is held at most of the histories that the LLM has read, for the
+            same users' next requests.
 
     Raises:
         GenerationError, AdapterError, UnusableIndex, StoreError: all ValueErrors that say what
@@ -190,6 +194,7 @@ def load(
             retriever,
             titles=titles,
             generation_id=generation.generation_id,
+            prefixes=PrefixCache(prefix_cache_bytes),
         ),
         titles=titles,
         reader=reader,
@@ -204,6 +209,7 @@ def _reranker(
     *,
     titles: Mapping[str, str],
     generation_id: str,
+    prefixes: PrefixCache | None = None,
 ) -> LlmReranker:
     columns = [items.names.index(one) for one in items.modalities]
     present = {
@@ -220,6 +226,7 @@ def _reranker(
         titles=titles,
         generation_id=generation_id,
         explainer=Explainer(model, items, weights=retriever.weights_of),
+        prefixes=prefixes,
     )
 
 

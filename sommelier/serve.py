@@ -28,7 +28,13 @@ def loaded(workspace: Workspace, *, watch: Watch, online: bool = True) -> Loaded
                 cached_bytes=config.feature_cache_bytes,
                 history_age_s=config.history_age_s,
             )
-        return load(generations(workspace), store=workspace.store, online=online, reader=reader)
+        return load(
+            generations(workspace),
+            store=workspace.store,
+            online=online,
+            reader=reader,
+            prefix_cache_bytes=config.prefix_cache_mib * 2**20 if online else 0,
+        )
 
 
 def serve(workspace: Workspace, *, watch: Watch) -> None:

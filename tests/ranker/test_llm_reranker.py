@@ -12,9 +12,11 @@ from ranker import llm as llms
 from ranker import tokens
 from ranker.calibration import Calibrator
 from ranker.evidence import features
+from ranker.explaining import Explainer
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel, tensors
 from ranker.packing import AnswerHead, score_one_by_one
+from ranker.prefixes import PrefixCache
 from ranker.ranking import Ranking, Status
 from retrieval.candidates import Candidate, Query
 from tests.ranker import model_world
@@ -78,6 +80,32 @@ def test_a_score_is_the_prior_plus_what_scoring_alone_gives(
             logit = float(score_one_by_one(model.causal_lm, prefix, [branch], head))
             assert ranking[one.item_id][1] == pytest.approx(logit, abs=1e-4)
             assert ranking[one.item_id][0] == pytest.approx(float(prior) + logit, abs=1e-4)
+
+
+def test_a_prefix_that_was_kept_gives_the_same_answers_bit_by_bit(
+    adapter: Path, model: RankerModel, reranker: LlmReranker
+) -> None:
+    prefixes = PrefixCache(2**20)
+    keeping = LlmReranker(
+        model,
+        item_ids=ITEMS.item_ids,
+        tokens_ND=tokens.fuse(adapter, ITEMS).vectors_ND,
+        present=reranker._present,
+        titles=model_world.TITLES,
+        generation_id="g-000007",
+        explainer=Explainer(model, ITEMS, weights=lambda query: {}),
+        prefixes=prefixes,
+    )
+    cold = keeping.rerank(EXAMPLE.query, EXAMPLE.candidates, num_explained=2)
+    assert (len(prefixes), prefixes.num_hits) == (1, 0)
+    warm = keeping.rerank(EXAMPLE.query, EXAMPLE.candidates, num_explained=2)
+    assert (len(prefixes), prefixes.num_hits) == (1, 1)
+    assert warm == cold
+    fewer = keeping.rerank(EXAMPLE.query, EXAMPLE.candidates[:5])
+    assert by_id(fewer) == by_id(reranker.rerank(EXAMPLE.query, EXAMPLE.candidates[:5]))
+    other = replace(EXAMPLE.query, history=(EXAMPLE.query.history or ())[:-1])
+    assert by_id(keeping.rerank(other, EXAMPLE.candidates)) != by_id(cold)
+    assert (len(prefixes), prefixes.num_hits) == (2, 2)
 
 
 def test_candidates_that_are_alike_are_told_apart_by_id(model: RankerModel) -> None:

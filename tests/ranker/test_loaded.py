@@ -107,6 +107,10 @@ def offline(shop: Shop) -> LoadedGeneration:
     return load(shop.generations, store=shop.store, online=False)
 
 
+def load_plain(shop: Shop) -> LoadedGeneration:
+    return load(shop.generations, store=shop.store)
+
+
 def answer(loaded: LoadedGeneration, query: Query, limit: int = 15) -> Ranking:
     return loaded.rerank(query, loaded.retrieve(query, limit=limit))
 
@@ -151,6 +155,16 @@ def test_what_a_generation_holds_itself_does_not_fill_the_readers_cache(shop: Sh
     assert reader.num_bytes == 0
     assert loaded.history("ann") is not None
     assert reader.num_bytes > 0
+
+
+def test_histories_that_were_read_are_kept_and_change_no_answer(shop: Shop) -> None:
+    keeping = load(shop.generations, store=shop.store, prefix_cache_bytes=2**20)
+    cold = answer(keeping, INLINE)
+    assert answer(keeping, INLINE) == cold
+    assert keeping.reranker._prefixes.num_hits == 1
+    ablated = keeping.without(Modality.TEXT)
+    assert len(ablated.reranker._prefixes) == 0, "what another model read is of no use"
+    assert answer(ablated, INLINE) == answer(load_plain(shop).without(Modality.TEXT), INLINE)
 
 
 def test_a_user_that_nobody_knows_has_to_bring_a_history(
