@@ -75,6 +75,7 @@ class Evidence(nn.Module):
         """
         super().__init__()
         self.is_read = is_read
+        self.hidden_size = hidden_size
         num_features = 3 * num_blocks + 1
         self.register_buffer("mean_F", torch.zeros(num_features))
         self.register_buffer("deviation_F", torch.ones(num_features))
@@ -129,7 +130,7 @@ class Evidence(nn.Module):
         """Tokens [N, H] and priors [N], on this module's device."""
         features_NF = features_NF.to(self.mean_F.device)
         if not self.is_read:
-            tokens_NH = features_NF.new_zeros(len(features_NF), self.encode[-1].out_features)
+            tokens_NH = features_NF.new_zeros(len(features_NF), self.hidden_size)
             return tokens_NH, features_NF.new_zeros(len(features_NF))
         inputs_NF = _standardize(features_NF, self.mean_F, self.deviation_F)
         # A sum, no product of matrices: mixed precision would round that to a few digits.

@@ -28,6 +28,7 @@ from peft import (  # noqa: E402
     set_peft_model_state_dict,
 )
 from peft.tuners.lora import LoraLayer  # noqa: E402
+from peft.tuners.tuners_utils import BaseTuner  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
@@ -62,7 +63,7 @@ def activate(wrapped: PeftModel, chosen: Collection[str]) -> None:
     """
     _check(wrapped, chosen)
     trained = {key: one.requires_grad for key, one in wrapped.named_parameters()}
-    wrapped.base_model.set_adapter([name for name in names(wrapped) if name in chosen])
+    _tuner(wrapped).set_adapter([name for name in names(wrapped) if name in chosen])
     for key, one in wrapped.named_parameters():  # peft trains whatever it activates
         one.requires_grad_(trained[key])
 
@@ -75,7 +76,7 @@ def train(wrapped: PeftModel, chosen: Collection[str]) -> None:
     """
     _check(wrapped, chosen)
     for name in names(wrapped):
-        wrapped.base_model.set_requires_grad(name, name in chosen)
+        _tuner(wrapped).set_requires_grad(name, name in chosen)
 
 
 def state(wrapped: PeftModel) -> dict[str, Tensor]:
@@ -137,7 +138,7 @@ def merge(wrapped: PeftModel) -> PreTrainedModel:
     for layer in wrapped.modules():
         if isinstance(layer, LoraLayer):
             base = layer.get_base_layer()
-            dtype = base.weight.dtype
+            dtype = base.get_parameter("weight").dtype
             base.to(torch.float32)
             layer.merge(adapter_names=list(names(wrapped)))
             base.to(dtype)
@@ -159,6 +160,11 @@ def _state(wrapped: PeftModel, name: str) -> dict[str, Tensor]:
         wrapped, adapter_name=name, save_embedding_layers=False
     )
     return found
+
+
+def _tuner(wrapped: PeftModel) -> BaseTuner:
+    """What can activate several modules at once."""
+    return cast(BaseTuner, wrapped.base_model)
 
 
 def _check(wrapped: PeftModel, chosen: Collection[str]) -> None:
