@@ -50,6 +50,9 @@ class ShopConfig:
     """How strongly carts and purchases follow the taste; 0 would be chance."""
     curiosity: float = 0.3
     """The same for views."""
+    has_one_taste: bool = False
+    """Every user cares for one trait alone, the one they would care for most, so that it is known
+    in which trait, and so in which modality, a liking lies."""
 
 
 def write(
@@ -109,7 +112,10 @@ def _tastes(rng: np.random.Generator, config: ShopConfig) -> NDArray[np.float64]
     """
     likes_UTV = np.zeros((config.num_users, len(TRAITS), NUM_VALUES))
     for user in range(config.num_users):
-        care_T = rng.permutation(CARE) * GAIN
+        care_T = rng.permutation(CARE)
+        if config.has_one_taste:
+            care_T = np.where(care_T == CARE.max(), care_T, 0.0)
+        care_T = care_T * GAIN
         for trait in range(len(TRAITS)):
             liked = rng.choice(NUM_VALUES, size=2, replace=False)
             likes_UTV[user, trait, liked] = rng.uniform(0.7, 1.3, size=2) * care_T[trait]

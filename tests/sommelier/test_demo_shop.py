@@ -1,6 +1,7 @@
 """The demo shop is a catalog like any other, the same for the same seed."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from embedders.catalog import read
@@ -35,6 +36,17 @@ def test_another_seed_is_another_shop(tmp_path: Path) -> None:
     other = demo_shop.ShopConfig(seed=1, num_items=40, num_users=4)
     first = demo_shop.write(tmp_path / "a", config=CONFIG)
     assert digest(first) != digest(demo_shop.write(tmp_path / "b", config=other))
+
+
+def test_a_user_of_one_taste_likes_two_values_of_one_trait(tmp_path: Path) -> None:
+    config = demo_shop.ShopConfig(num_items=40, num_users=12, has_one_taste=True)
+    truth = json.loads((demo_shop.write(tmp_path, config=config) / "truth.json").read_text())
+    cared = set()
+    for likes_TV in truth["tastes"].values():
+        num_liked_T = [sum(value > 0 for value in likes_V) for likes_V in likes_TV]
+        assert sorted(num_liked_T) == [0, 0, 0, 2]
+        cared.add(num_liked_T.index(2))
+    assert cared == {0, 1, 2, 3}
 
 
 def test_some_boxes_lack_a_modality_and_some_appear_late(shop: Path) -> None:
