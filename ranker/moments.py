@@ -12,17 +12,21 @@ there is one more that asks for any of them, so that a query that names none is 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import pairwise
+from datetime import datetime, timedelta
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from embedders.items import EPOCH
 from retrieval.candidates import Candidate, Query
 
 WINDOW = 20  # events after a moment among which its choices are sought
 STRIDE = 5  # events from one moment of a user to the next
+TIME = pa.timestamp("us", tz="UTC")
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,45 +103,54 @@ def moments(
         min_history: Events that a user must have had before a moment; at least one.
         by_behavior: Ask for each of the target's behaviors apart, by name, after asking for any.
     """
-    log = _Log.of(interactions, target, start=start, cut=cut, by_behavior=by_behavior)
+    log = _Log(interactions, target, start=start, cut=cut, by_behavior=by_behavior)
     found = list(log.asked(start, max(1, min_history)))
     if len(found) > limit:
         kept = np.random.default_rng(seed).choice(len(found), size=limit, replace=False)
         found = [found[place] for place in np.sort(kept)]
-    return log.moments(found)
+    return list(log.moments(found))
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A moment among the log's events: where its user's begin and end, and where it begins."""
+    """A moment among one user's events."""
 
-    first: int
-    end: int
+    user: int
     begin: int
-    """Events of the very same moment are hidden with it."""
+    """Its first event: those of the very same time are hidden with it."""
     place: int
     behavior: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Log:
-    """The events of whoever acted from the start on, by user and time; which are choices, how."""
+class _User:
+    """One user's events by time; items and users are numbers, and times microseconds."""
 
-    users: list[str]
-    items: list[str]
-    times: list[datetime]
+    items: list[int]
+    times: list[int]
     is_choice: Mapping[str | None, list[bool]]
+    met_at: Mapping[int, int]
+    """Where each item was met first."""
 
-    @classmethod
-    def of(
-        cls,
+    def chosen(self, begin: int, place: int, behavior: str | None) -> set[int]:
+        """What was met and chosen from `begin` on, up to `WINDOW` events from `place`."""
+        items, is_choice = self.items, self.is_choice[behavior]
+        window = range(begin, min(place + WINDOW, len(items)))
+        return {items[n] for n in window if is_choice[n] and self.met_at[items[n]] >= begin}
+
+
+class _Log:
+    """The events before the cut of whoever acted from the start on, as numbers in arrays."""
+
+    def __init__(
+        self,
         interactions: pa.Table,
         target: Target,
         *,
         start: datetime,
         cut: datetime,
         by_behavior: bool,
-    ) -> "_Log":
+    ) -> None:
         times = interactions["timestamp"]
         before = interactions.filter(pc.less(times, pa.scalar(cut, times.type)))
         since = pc.greater_equal(before["timestamp"], pa.scalar(start, times.type))
@@ -145,68 +158,55 @@ class _Log:
         table = before.filter(pc.is_in(before["user_id"], active)).sort_by(
             [("user_id", "ascending"), ("timestamp", "ascending"), ("position", "ascending")]
         )
-        return cls(
-            table["user_id"].to_pylist(),
-            table["item_id"].to_pylist(),
-            table["timestamp"].to_pylist(),
-            _choices(table, target, by_behavior=by_behavior),
-        )
+        self.user_ids, users_E = _numbered(table["user_id"])
+        self.item_ids, self._items_E = _numbered(table["item_id"])
+        self._times_E = table["timestamp"].cast(TIME).cast(pa.int64()).to_numpy()
+        self._is_choice = _choices(table, target, by_behavior=by_behavior)
+        self._bounds = np.searchsorted(users_E, np.arange(len(self.user_ids) + 1)).tolist()
 
     def asked(self, start: datetime, min_history: int) -> Iterator[_Asked]:
         """Every moment, by user, time and behavior."""
-        for first, end in self._spans():
-            met_at = self._met_at(first, end)
+        begins = (start - EPOCH) // MICROSECOND
+        for number in range(len(self.user_ids)):
+            user = self._user(number)
+            count = len(user.times)
             # Counted from the start on, so that whoever has but one event since has a moment.
-            earliest = bisect_left(self.times, start, min(first + min_history, end), end)
-            for place in range(earliest, end, STRIDE):
-                begin = bisect_left(self.times, self.times[place], first, place)
-                if begin - first < min_history:
-                    continue
-                for behavior in self.is_choice:
-                    one = _Asked(first, end, begin, place, behavior)
-                    if any(True for _ in self._chosen(one, met_at)):
-                        yield one
+            earliest = bisect_left(user.times, begins, min(min_history, count), count)
+            for place in range(earliest, count, STRIDE):
+                begin = bisect_left(user.times, user.times[place], 0, place)
+                for behavior in self._is_choice if begin >= min_history else ():
+                    if user.chosen(begin, place, behavior):
+                        yield _Asked(number, begin, place, behavior)
 
-    def moments(self, asked: Iterable[_Asked]) -> list[Moment]:
+    def moments(self, asked: Iterable[_Asked]) -> Iterator[Moment]:
         """What was chosen at each, and by its user at last."""
-        made: list[Moment] = []
-        first, met_at = -1, dict[str, int]()
-        last: dict[str | None, Mapping[str, datetime]] = {}
-        for one in asked:
-            if one.first != first:
-                first, met_at, last = one.first, self._met_at(one.first, one.end), {}
-            if one.behavior not in last:
-                is_choice = self.is_choice[one.behavior]
-                last[one.behavior] = {
-                    self.items[n]: self.times[n] for n in range(first, one.end) if is_choice[n]
-                }
-            made.append(
-                Moment(
-                    user_id=self.users[one.place],
-                    as_of=self.times[one.place],
-                    chosen=frozenset(self._chosen(one, met_at)),
+        for number, of_user in groupby(asked, lambda one: one.user):
+            user = self._user(number)
+            last: dict[str | None, Mapping[str, datetime]] = {}
+            for one in of_user:
+                if one.behavior not in last:
+                    last[one.behavior] = self._last_chosen(user, one.behavior)
+                chosen = user.chosen(one.begin, one.place, one.behavior)
+                yield Moment(
+                    user_id=self.user_ids[number],
+                    as_of=_time(user.times[one.place]),
+                    chosen=frozenset(self.item_ids[item] for item in chosen),
                     behavior=one.behavior,
                     last_chosen=last[one.behavior],
                 )
-            )
-        return made
 
-    def _spans(self) -> Iterator[tuple[int, int]]:
-        users = np.array(self.users, dtype=object)
-        edges = (np.flatnonzero(users[1:] != users[:-1]) + 1).tolist()
-        return pairwise([0, *edges, len(users)])
+    def _last_chosen(self, user: _User, behavior: str | None) -> dict[str, datetime]:
+        events = zip(user.items, user.times, user.is_choice[behavior], strict=True)
+        return {self.item_ids[item]: _time(time) for item, time, is_choice in events if is_choice}
 
-    def _met_at(self, first: int, end: int) -> dict[str, int]:
-        met_at: dict[str, int] = {}
-        for place in range(first, end):
-            met_at.setdefault(self.items[place], place)
-        return met_at
-
-    def _chosen(self, one: _Asked, met_at: Mapping[str, int]) -> Iterator[str]:
-        is_choice = self.is_choice[one.behavior]
-        for n in range(one.begin, min(one.place + WINDOW, one.end)):
-            if is_choice[n] and met_at[self.items[n]] >= one.begin:
-                yield self.items[n]
+    def _user(self, number: int) -> _User:
+        own = slice(self._bounds[number], self._bounds[number + 1])
+        items = self._items_E[own].tolist()
+        met_at: dict[int, int] = {}
+        for place, item in enumerate(items):
+            met_at.setdefault(item, place)
+        is_choice = {name: one_E[own].tolist() for name, one_E in self._is_choice.items()}
+        return _User(items, self._times_E[own].tolist(), is_choice, met_at)
 
 
 class Births:
@@ -231,20 +231,29 @@ def not_yet(created_at: Mapping[str, datetime], as_of: datetime) -> frozenset[st
     return frozenset(item_id for item_id, moment in created_at.items() if moment > as_of)
 
 
-def _choices(table: pa.Table, target: Target, *, by_behavior: bool) -> dict[str | None, list[bool]]:
+def _choices(
+    table: pa.Table, target: Target, *, by_behavior: bool
+) -> dict[str | None, NDArray[np.bool_]]:
     """Which events are choices of any kind, and then of each behavior, by name."""
-    behaviors, weights = table["behavior"].to_pylist(), table["weight"].to_pylist()
-    any_kind = [
-        (target.behaviors is None or behavior in target.behaviors)
-        and (target.min_weight is None or (weight is not None and weight >= target.min_weight))
-        for behavior, weight in zip(behaviors, weights, strict=True)
-    ]
-    found: dict[str | None, list[bool]] = {None: any_kind}
+    names, behaviors_E = _numbered(table["behavior"])
+    wanted = [target.behaviors is None or name in target.behaviors for name in names]
+    any_E = np.array(wanted, dtype=np.bool_)[behaviors_E]
+    if target.min_weight is not None:
+        weights_E = table["weight"].cast(pa.float64()).to_numpy()  # NaN where there is none
+        any_E = any_E & (weights_E >= target.min_weight)
+    found: dict[str | None, NDArray[np.bool_]] = {None: any_E}
     if by_behavior:
-        names = {one for one, is_choice in zip(behaviors, any_kind, strict=True) if is_choice}
-        for name in sorted(names):
-            found[name] = [
-                is_choice and behavior == name
-                for behavior, is_choice in zip(behaviors, any_kind, strict=True)
-            ]
+        met = {names[number] for number in np.unique(behaviors_E[any_E])}
+        found |= {name: any_E & (behaviors_E == names.index(name)) for name in sorted(met)}
     return found
+
+
+def _numbered(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int32]]:
+    """The distinct values in the order of their first rows, and each row's number among them."""
+    distinct = pc.unique(column)
+    numbers: NDArray[np.int32] = pc.index_in(column, value_set=distinct).to_numpy()
+    return distinct.to_pylist(), numbers
+
+
+def _time(microseconds: int) -> datetime:
+    return EPOCH + microseconds * MICROSECOND
