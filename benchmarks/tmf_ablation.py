@@ -39,9 +39,8 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 """Beside the repository, unless the variable SOMMELIER_SHARED_DATA names another folder."""
 CACHE = Path(__file__).parents[1] / "build" / "tmf_ablation"
 SETS = ("lastfm", "movielens")
-SINGLE = tuple(map(str, Modality))
 GROUPS = {
-    "chain": ("fused", *SINGLE, "titles", "popularity", "retriever"),
+    "chain": ("popularity", "retriever", "fused", "graph", "text", "titles", "audio", "image"),
     "attention": ("no_cma", "no_amsa", "no_cma_no_amsa"),
     "tokens": ("tokens_1", "tokens_4", "tokens_8"),
     "written": ("both", "system", "no_levels"),
