@@ -99,12 +99,17 @@ class Batches:
         return Drawn(sees=stage.sees, dropped=dropped, examples=examples, picked=picked)
 
     def run(self, drawn: Drawn) -> Tensor:
-        """The scores of a drawn batch or of a part of one, [B, N], in float32."""
-        priors_BN, logits_BN = self.answers(drawn)
+        """The scores of a drawn batch or of a part of one, [B, N], to learn from.
+
+        With mixed precision the LLM alone computes in bfloat16; scores are in float32.
+        """
+        is_mixed = self._model.config.training.mixed_precision == "bf16"
+        priors_BN, logits_BN = self.answers(drawn, is_mixed=is_mixed)
         return priors_BN + logits_BN
 
-    def answers(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        """The same taken apart: what retrieval knew, and what the LLM says to it, each [B, N]."""
+    def answers(self, drawn: Drawn, *, is_mixed: bool = False) -> tuple[Tensor, Tensor]:
+        """What retrieval knew, and what the LLM says to it, each [B, N]; by default as serving
+        would say."""
         prompter = self._titles_prompter if drawn.sees == "titles" else self._prompter
         prefixes: list[Codes] = []
         branches: list[list[Codes]] = []
@@ -129,7 +134,9 @@ class Batches:
                     for slot, one in zip(slots, candidates, strict=True)
                 ]
             )
-        return self._run(prefixes, branches, np.concatenate(evidence), drawn.dropped)
+        layout = _lay_out(prefixes, branches)
+        found_EF = np.concatenate(evidence)
+        return self._run(layout, found_EF, drawn.dropped, is_mixed=is_mixed)
 
     def _next(self, rng: np.random.Generator) -> int:
         if not self.queue:
@@ -174,19 +181,18 @@ class Batches:
 
     def _run(
         self,
-        prefixes: Sequence[Codes],
-        branches: Sequence[Sequence[Codes]],
+        layout: "_Layout",
         evidence_EF: NDArray[np.float32],
         dropped: Sequence[Modality],
+        *,
+        is_mixed: bool,
     ) -> tuple[Tensor, Tensor]:
         """Priors and logits."""
         device = self._model.device
-        layout = _lay_out(prefixes, branches)
         items_RH = self._fuse(layout.codes_BT, dropped)
         evidence_EH, priors_E = self._model.evidence(torch.from_numpy(evidence_EF))
         inputs_BTH = self._model.embed(layout.codes_BT, items_RH, evidence_EH)
-        is_mixed = self._model.config.training.mixed_precision == "bf16"
-        # The LLM alone: fusion, evidence and answers are small, and stay in float32.
+        # Fusion, evidence and answers are small, and stay in float32.
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_mixed):
             hidden_BTH = (
                 self._model.causal_lm.get_decoder()(
@@ -196,9 +202,9 @@ class Batches:
                     packing=Masked(mask=torch.from_numpy(layout.mask_BTT)[:, None].to(device)),
                 )
             ).last_hidden_state
-        rows_B1 = torch.arange(len(prefixes), device=device)[:, None]
+        rows_B1 = torch.arange(len(layout.ends_BN), device=device)[:, None]
         answers_BNH = hidden_BTH[rows_B1, torch.from_numpy(layout.ends_BN).to(device)]
-        return priors_E.view(len(prefixes), -1), self._head(answers_BNH)
+        return priors_E.view(len(layout.ends_BN), -1), self._head(answers_BNH)
 
     def _fuse(self, codes_BT: Codes, dropped: Sequence[Modality]) -> Tensor:
         """Fuse the batch's items once; the item codes are rewritten to count in the result."""

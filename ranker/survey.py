@@ -60,10 +60,10 @@ def survey(examples: Sequence[Example], *, blocks: Sequence[str], config: Ranker
     found, is_chosen = [], []
     for place in range(len(examples)):
         example = examples[place]
-        picked = [example.candidates[n] for n in unmasked(example)]
-        found.append(features(picked, blocks))
+        every_NF = features(example.candidates, blocks)
+        found.append(every_NF[list(unmasked(example))])
         is_chosen.append(_told_apart(example, place))
-        whole.update(_read(example) + features(example.candidates, blocks).tobytes())
+        whole.update(_read(example) + every_NF.tobytes())
         for event in example.query.history or ():
             events.setdefault((event.behavior, event.weight), event)
         if config.prompt.asks_behavior and example.query.behavior is not None:

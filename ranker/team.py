@@ -6,10 +6,12 @@ the same batches; what they exchange are sums: gradients, and what was measured.
 pickled is ever received.
 """
 
+import atexit
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import cast
 
 from embedders import torchaudio_cpu
@@ -43,6 +45,8 @@ class Team:
                 the accelerator's own library.
         """
         state = PartialState(cpu=device_of(device) == "cpu", timeout=LONGEST)
+        if state.num_processes > 1:
+            _leave_at_exit()
         return cls(index=state.process_index, count=state.num_processes)
 
     @property
@@ -107,8 +111,7 @@ class Team:
 
     def wait(self) -> None:
         """Until all are here."""
-        if self.count > 1:
-            torch.distributed.barrier()
+        PartialState().wait_for_everyone()
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
@@ -118,3 +121,9 @@ class Team:
         yield
         if self.is_main:
             self.wait()
+
+
+@cache
+def _leave_at_exit() -> None:
+    """Say good-bye to the others when this process ends: some libraries complain otherwise."""
+    atexit.register(PartialState().destroy_process_group)

@@ -111,7 +111,9 @@ def train(
         "validation_fingerprint": held_out,
     }
     record = _record(runs, name, llm=llm, config=config, data=data, team=team)
-    with torch.random.fork_rng(), closing(record):
+    # Of the devices only the one that trains: each costs a moment, and torch warns of many.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices), closing(record):
         torch.manual_seed(config.training.seed)
         model = _fresh(found, items, llm=llm, config=config)
         _Training(

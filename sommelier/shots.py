@@ -16,7 +16,7 @@ from evaluation.last_choice import touched
 from evaluation.negatives import Negatives
 from evaluation.protocols import Outcome, Protocol, list_facts
 from evaluation.sampled import Score
-from ranker.examples import Example, Target, moments, not_yet
+from ranker.moments import Births, Example, Target, moments
 from ranker.training import train as train_adapter
 from retrieval.candidates import Query
 from sommelier.protocol_setting import Setting, scorer
@@ -66,7 +66,7 @@ def _few_steps(setting: Setting) -> int:
 def _pairs(setting: Setting) -> list[Example]:
     """A chosen item and one that the user never touched, at each moment that the ranker may see."""
     workspace, line = setting.workspace, setting.workspace.timeline
-    settings, born = workspace.settings, workspace.created_at
+    settings, births = workspace.settings, Births(workspace.created_at)
     behaviors = settings.target.behaviors
     asked = moments(
         workspace.catalog.interactions,
@@ -90,7 +90,7 @@ def _pairs(setting: Setting) -> list[Example]:
     pairs = []
     for one, history in zip(asked, histories, strict=True):
         query = Query(user_id=one.user_id, history=history, as_of=one.as_of)
-        hidden = met[one.user_id] | not_yet(born, one.as_of)
+        hidden = met[one.user_id] | births.after(one.as_of)
         drawn = negatives.draw(f"{one.user_id} {one.as_of.isoformat()}", touched=hidden, num=1)
         chosen = min(one.chosen)
         candidates = retriever.score(query, [chosen, *drawn])
@@ -114,8 +114,10 @@ def _fit(setting: Setting, pool: Sequence[Example], folder: Path) -> Fit:
     def fit(pairs: Sequence[int], seed: int) -> Score:
         training = replace(
             config.training,
+            text_steps=min(steps, config.training.text_steps),
             single_modality_steps=0,
             fusion_steps=steps,
+            preference_steps=0,
             batch_size=min(config.training.batch_size, len(pairs)),
             num_negatives=1,
             seed=seed,

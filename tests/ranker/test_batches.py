@@ -13,11 +13,11 @@ from ranker import llm as llms
 from ranker.batches import Batches, Drawn, _lay_out
 from ranker.config import RankerConfig, Written
 from ranker.curriculum import Sees, Stage
-from ranker.evidence import features
+from ranker.evidence import features, without
 from ranker.examples import Example
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel, tensors
-from ranker.prompts import vocabulary
+from ranker.prompts import BEHAVIOR, EVIDENCE, ITEM, STRIDE, WORD, Codes, vocabulary
 from retrieval.concatenated import SEQUENCE, ItemVectors
 from tests.ranker import model_world
 
@@ -286,3 +286,82 @@ def test_a_networks_block_is_told_of_but_not_fused(llm_folder: Path) -> None:
         assert torch.isfinite(logits).all()
     tokens = model.fuse(*tensors(items, slice(None)))
     torch.testing.assert_close(tokens, model.fuse(*tensors(ITEMS, slice(None))))
+
+
+def test_masked_candidates_are_never_drawn() -> None:
+    (example,) = model_world.examples(1, limit=12)
+    others = [one.item_id for one in example.candidates if one.item_id not in example.chosen]
+    masked = replace(example, masked=frozenset(others[1:]))
+    drawn = Batches._pick(masked, np.random.default_rng(0), 30)
+    assert {example.candidates[place].item_id for place in drawn[1:]} == {others[0]}
+
+
+def test_parts_of_a_batch_are_scored_as_the_whole(llm_folder: Path) -> None:
+    batches = batches_of(fresh(llm_folder))
+    drawn = batches.draw(np.random.default_rng(2), stage())
+    assert len(drawn) == model_world.CONFIG.training.batch_size
+    with torch.no_grad():
+        whole = batches.run(drawn)
+        parts = [batches.run(drawn.part(slice(row, row + 3))) for row in range(0, len(drawn), 3)]
+    torch.testing.assert_close(torch.cat(parts), whole, atol=1e-5, rtol=0)
+
+
+def codes_of(batches: Batches, drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The kinds of codes that the LLM would read."""
+    seen: list[Codes] = []
+    model = batches._model
+    embed = model.embed
+
+    def watched(codes: Codes, items: torch.Tensor, evidence: torch.Tensor) -> torch.Tensor:
+        seen.append(codes)
+        return embed(codes, items, evidence)
+
+    monkeypatch.setattr(model, "embed", watched)
+    with torch.no_grad():
+        batches.run(drawn)
+    monkeypatch.undo()
+    return {int(kind) for codes in seen for kind in np.unique(codes // STRIDE)}
+
+
+def test_text_alone_is_words_behaviors_and_what_the_text_block_found(
+    llm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fresh(llm_folder, config())
+    batches = batches_of(model)
+    drawn = first(4, sees="titles")
+    assert codes_of(batches, drawn, monkeypatch) == {WORD, BEHAVIOR, EVIDENCE}
+    assert ITEM in codes_of(batches, first(4), monkeypatch)
+    found = features(EXAMPLES[0].candidates[:4], model.blocks)
+    told = without(found, model.blocks, ["audio", "graph"], EXAMPLES[0].weights)
+    with torch.no_grad():
+        priors, logits = batches.answers(drawn)
+        expected = model.evidence(torch.from_numpy(told))[1]
+    torch.testing.assert_close(priors[0], expected, atol=1e-6, rtol=0)
+    other = {item_id: title.replace("red", "blue") for item_id, title in model_world.TITLES.items()}
+    renamed = Batches(model, EXAMPLES, items=ITEMS, titles=other)
+    with torch.no_grad():
+        assert not torch.allclose(renamed.answers(drawn)[1], logits, atol=1e-4)
+        assert torch.equal(renamed.run(first(4)), batches.run(first(4)))
+
+
+def test_without_evidence_there_is_no_prior_and_no_token(
+    llm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = batches_of(fresh(llm_folder, config(has_evidence=False)))
+    assert EVIDENCE not in codes_of(batches, first(4), monkeypatch)
+    with torch.no_grad():
+        priors, logits = batches.answers(first(4))
+    assert not priors.any()
+    assert logits.std() > 0.001
+
+
+def test_the_behavior_of_an_example_is_asked_in_every_branch(llm_folder: Path) -> None:
+    prompt = replace(model_world.CONFIG.prompt, asks_behavior=True)
+    batches = batches_of(fresh(llm_folder, config(prompt=prompt)))
+    silent = batches_of(fresh(llm_folder, config()))
+    asked = [replace(one, query=replace(one.query, behavior="view")) for one in EXAMPLES]
+    with torch.no_grad():
+        anything = batches.run(first(4))
+        viewed = batches.run(first(4, examples=asked))
+        assert torch.equal(silent.run(first(4)), silent.run(first(4, examples=asked)))
+    assert ((anything - viewed).abs() > 1e-6).all()

@@ -125,12 +125,14 @@ def test_mixed_precision_rounds_inside_the_llm_alone(llm_folder: Path, tmp_path:
     assert found.keys() == whole.keys()
     _, made = trainer(llm_folder, tmp_path, config(mixed_precision="bf16"))
     drawn = made._batches.draw(made._rng, plan(config())[2])
-    priors, logits = made._batches.answers(drawn)
+    priors, logits = made._batches.answers(drawn, is_mixed=True)
     assert priors.dtype == logits.dtype == torch.float32
     exact = Batches(
         trainer(llm_folder, tmp_path, config())[0], EXAMPLES, items=ITEMS, titles={}
     ).answers(drawn)
     assert torch.equal(priors, exact[0]), "what retrieval knew is not rounded"
+    assert not torch.equal(logits, exact[1])
+    assert torch.equal(made._batches.answers(drawn)[1], exact[1]), "looks and calibration are exact"
 
 
 @pytest.mark.parametrize(

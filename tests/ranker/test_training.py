@@ -1,10 +1,11 @@
 """Training makes the same adapter of the same inputs, goes on where it was cut off, and learns."""
 
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -31,12 +32,14 @@ def trained(
     llm: Path,
     *,
     examples: list[Example] = EXAMPLES,
+    validation: Sequence[Example] = (),
     config: RankerConfig = model_world.CONFIG,
     titles: dict[str, str] = model_world.TITLES,
     on_progress: Callable[[str, int, int, float], None] | None = None,
 ) -> Path:
     return train(
         examples,
+        validation=validation,
         items=model_world.items(),
         titles=titles,
         llm=str(llm),
@@ -138,6 +141,7 @@ def test_whatever_training_reads_is_in_the_adapters_name(llm_folder: Path, tmp_p
             config=brief,
             examples=[*EXAMPLES[:7], changed_history(EXAMPLES[7])],
         ).name,
+        trained(tmp_path, llm_folder, config=brief, validation=EXAMPLES[:2]).name,
         trained(tmp_path, llm_folder, config=titled).name,
         trained(tmp_path, llm_folder, config=titled, titles=other).name,
     ]
@@ -212,3 +216,35 @@ def test_it_learns_what_retrieval_cannot_know(llm_folder: Path, tmp_path: Path) 
         retrieved.append(model_world.precision(first, example.chosen))
     assert sum(retrieved) / 20 < 0.4
     assert sum(reranked) / 20 > 0.8
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_what_a_processor_does(llm_folder: Path, tmp_path: Path) -> None:
+    config = model_world.with_steps(3, 5, text_steps=2, check_every=2)
+    losses = []
+    for device in ("cpu", "cuda"):
+        placed = replace(config, llm=replace(config.llm, device=device))
+        folder = trained(
+            tmp_path, llm_folder, config=placed, validation=model_world.examples(30, seed=4)
+        )
+        losses.append(models.read_facts(folder).training["losses"])
+    assert losses[1] == pytest.approx(losses[0], abs=5e-3)
+
+
+@pytest.mark.gpu
+def test_a_gpu_saves_memory_in_every_way_at_once(llm_folder: Path, tmp_path: Path) -> None:
+    config = model_world.with_steps(
+        2,
+        4,
+        preference_steps=2,
+        micro_batch_size=2,
+        gradient_checkpointing=True,
+        mixed_precision="bf16",
+        patience=2,
+    )
+    config = replace(config, llm=replace(config.llm, device="cuda", dtype="bfloat16"))
+    folder = trained(
+        tmp_path, llm_folder, config=config, validation=model_world.examples(30, seed=4)
+    )
+    losses = models.read_facts(folder).training["losses"]
+    assert all(math.isfinite(loss) for loss in losses.values())
