@@ -140,11 +140,13 @@ def _write_tokens(workspace: Workspace, adapter: Path, advance: Advance) -> int:
 
 def content_hashes(items: ItemVectors, item_ids: Sequence[str], *, adapter: str) -> list[str]:
     """Of what each item's tokens are made from: its modalities' vectors, and the adapter."""
-    fused = items.content
-    return [
-        hashlib.sha256(adapter.encode() + fused.vectors_ND[fused.row_of[one]].tobytes()).hexdigest()
-        for one in item_ids
-    ]
+    parts = [items.block(modality) for modality in items.modalities]
+    hashes = []
+    for one in item_ids:
+        row = items.row_of[one]
+        vectors = b"".join(block_ND[row].tobytes() for block_ND in parts)
+        hashes.append(hashlib.sha256(adapter.encode() + vectors).hexdigest())
+    return hashes
 
 
 def _summary(workspace: Workspace, manifest: Manifest, *, num_fused: int, is_new: bool) -> Summary:

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from embedders.items import Modality
 from ranker import llm as llms
 from ranker import model as models
 from ranker.adapter_facts import FACTS, AdapterError
+from ranker.batches import Batches, Drawn
 from ranker.calibration import CALIBRATOR, Calibrator
 from ranker.config import PromptConfig, RankerConfig
+from ranker.llm_reranker import LlmReranker
 from ranker.model import LORA, WEIGHTS, RankerModel
 from ranker.packing import AnswerHead, score_packed
 from ranker.prompts import BEHAVIOR, EVIDENCE, ITEM, STRIDE, WORD
+from ranker.tokens import fuse
 from tests.ranker import family_world, model_world
 
 ITEMS = model_world.items()
@@ -294,6 +298,47 @@ def test_frames_are_pooled_by_a_loaded_model_as_by_the_one_that_was_saved(
     expected = scores(model)
     model.save(tmp_path, training=TRAINING)
     torch.testing.assert_close(scores(models.load(tmp_path)), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": PromptConfig(history="both", candidates="titles", asks_behavior=True)},
+        {"prompt": PromptConfig(history="titles", candidates="both"), "has_evidence": False},
+        {"llm": replace(model_world.CONFIG.llm, lora="separate")},
+        {"fusion": replace(model_world.CONFIG.fusion, num_tokens=5, frames={"audio": 2})},
+        {"fusion": replace(model_world.CONFIG.fusion, num_tokens=1, has_cross_attention=False)},
+    ],
+)
+def test_whatever_the_configuration_it_is_served_as_it_is_trained(
+    changes: dict[str, Any], llm_folder: Path, tmp_path: Path
+) -> None:
+    config = replace(model_world.CONFIG, **changes)
+    model = fresh(llm_folder, config)
+    (example,) = model_world.examples(1)
+    example = replace(example, query=replace(example.query, behavior="view"))
+    titles = {key: value for key, value in model_world.TITLES.items() if key != "item-07"}
+    model.save(tmp_path, training=TRAINING)
+    loaded = models.load(tmp_path)
+    loaded.asked = ("view",)
+    served = LlmReranker(
+        loaded,
+        item_ids=ITEMS.item_ids,
+        tokens_ND=fuse(tmp_path, ITEMS).vectors_ND,
+        present={},
+        titles=titles,
+        generation_id="g-000001",
+    )
+    ranking = served.rerank(example.query, example.candidates)
+    batches = Batches(model, [example], items=ITEMS, titles=titles)
+    places = tuple(range(len(example.candidates)))
+    drawn = Drawn(sees="all", dropped=(), examples=(example,), picked=(places,))
+    with torch.inference_mode():
+        expected = batches.run(drawn)[0].tolist()
+    scored = {one.item_id: one.score for one in ranking.items}
+    found = [scored[one.item_id] for one in example.candidates]
+    assert np.std(expected) > 0.01
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["gemma", "gemma3"])
