@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -67,6 +67,7 @@ def collected(
     asked: list[str] | None = None,
     killed_after: int | None = None,
     num_candidates: int = 15,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Sequence[Example]:
     """All examples; whose histories were read is added to `asked`."""
     items, told = vectors(), events()
@@ -91,4 +92,5 @@ def collected(
         created_at={IDS[-1]: START + 20 * DAY},
         folder=folder,
         block_size=BLOCK,
+        on_progress=on_progress,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from embedders.items import Interaction, Modality
-from ranker import example_store
+from ranker import example_store, examples
 from ranker.example_store import ExampleStore, ExampleStoreError, StoredExamples
 from ranker.examples import Example, split
 from retrieval.candidates import Candidate, Query
@@ -165,6 +165,24 @@ def test_a_collection_on_disk_is_the_one_in_memory(tmp_path: Path) -> None:
     on_disk = collected(tmp_path / "examples")
     assert isinstance(on_disk, StoredExamples)
     assert list(on_disk) == in_memory
+
+
+def test_how_many_are_asked_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = collected(None)
+    monkeypatch.setattr(examples, "HIDDEN", 2)
+    monkeypatch.setattr(examples, "STRETCH", 3)
+    assert collected(None) == together
+
+
+def test_progress_counts_what_was_done_before(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    collected(tmp_path / "examples", on_progress=lambda done, total: told.append((done, total)))
+    assert told[0] == (collection_world.BLOCK, collection_world.NUM_MOMENTS)
+    assert told[-1] == (collection_world.NUM_MOMENTS, collection_world.NUM_MOMENTS)
+    whole = list(told)
+    (tmp_path / "examples" / "00006.parquet").unlink()
+    collected(tmp_path / "examples", on_progress=lambda done, total: told.append((done, total)))
+    assert told[len(whole) :] == whole[-1:]
 
 
 def test_what_is_collected_is_found_again_and_other_settings_collect_anew(tmp_path: Path) -> None:
