@@ -40,10 +40,12 @@ class FusionConfig:
     """How frames become one vector; `attention` is learned."""
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
+        if self.width < 1 or self.heads < 1 or self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         if not 1 <= self.num_tokens <= 16:
             raise ValueError(f"num_tokens lies in 1..16, got {self.num_tokens}")
+        if not 0 <= self.modality_dropout < 1:
+            raise ValueError(f"modality_dropout lies in [0, 1), got {self.modality_dropout}")
         if not all(count >= 1 for count in self.frames.values()):
             raise ValueError(f"frames are at least 1 for each modality, got {dict(self.frames)}")
 
@@ -92,6 +94,8 @@ class LlmConfig:
             raise ValueError(f"lora is one of {', '.join(LORA_NAMES)}, got {self.lora!r}")
         if self.lora_rank < 1:
             raise ValueError(f"lora_rank must be at least 1, got {self.lora_rank}")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout lies in [0, 1), got {self.lora_dropout}")
 
     @property
     def lora_names(self) -> tuple[str, ...]:

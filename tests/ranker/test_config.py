@@ -20,6 +20,19 @@ def test_a_width_that_heads_do_not_divide_is_refused() -> None:
         FusionConfig(width=10)
 
 
+def test_a_fusion_of_no_heads_is_refused() -> None:
+    with pytest.raises(ValueError, match="width 64 must be a multiple of heads 0"):
+        FusionConfig(heads=0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_dropping_everything_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=rf"modality_dropout lies in \[0, 1\), got {share}"):
+        FusionConfig(modality_dropout=share)
+    with pytest.raises(ValueError, match=rf"lora_dropout lies in \[0, 1\), got {share}"):
+        LlmConfig(lora_dropout=share)
+
+
 @pytest.mark.parametrize("num_tokens", [0, 17])
 def test_too_few_or_too_many_tokens_are_refused(num_tokens: int) -> None:
     with pytest.raises(ValueError, match=rf"num_tokens lies in 1..16, got {num_tokens}"):
