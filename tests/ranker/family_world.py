@@ -14,7 +14,9 @@ from transformers import (  # noqa: E402
     AutoTokenizer,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3Config,
     Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
     GemmaConfig,
     GemmaForCausalLM,
@@ -27,6 +29,7 @@ from transformers import (  # noqa: E402
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SiglipVisionConfig,
     SmolLM3Config,
     SmolLM3ForCausalLM,
 )
@@ -75,17 +78,31 @@ def gemma2(window: int, *, softcap: float | None = 5.0, answer_cap: float | None
     )
 
 
-def gemma3(window: int) -> Build:
+def gemma3_config(vocab_size: int) -> Gemma3TextConfig:
     """Local layers turn their positions faster than global ones."""
-    return lambda vocab_size: Gemma3ForCausalLM(
-        Gemma3TextConfig(
-            **FOUR,
-            vocab_size=vocab_size,
-            sliding_window=window,
-            layer_types=MIXED,
-            query_pre_attn_scalar=8,
-        )
+    return Gemma3TextConfig(
+        **FOUR,
+        vocab_size=vocab_size,
+        sliding_window=13,
+        layer_types=MIXED,
+        query_pre_attn_scalar=8,
     )
+
+
+def gemma3_with_images(vocab_size: int) -> PreTrainedModel:
+    """The larger ones carry a vision tower, of which text needs nothing."""
+    vision = SiglipVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=8,
+        patch_size=4,
+    )
+    whole = Gemma3Config(
+        text_config=gemma3_config(vocab_size), vision_config=vision, mm_tokens_per_image=4
+    )
+    return Gemma3ForConditionalGeneration(whole)
 
 
 FAMILIES: dict[str, Build] = {
@@ -105,7 +122,8 @@ FAMILIES: dict[str, Build] = {
     "mistral-sliding": mistral(13),
     "gemma": lambda size: GemmaForCausalLM(GemmaConfig(**SIZES, vocab_size=size)),
     "gemma2": gemma2(13),
-    "gemma3": gemma3(13),
+    "gemma3": lambda size: Gemma3ForCausalLM(gemma3_config(size)),
+    "gemma3-images": gemma3_with_images,
     "smollm": lambda size: LlamaForCausalLM(
         LlamaConfig(**SIZES, vocab_size=size, tie_word_embeddings=True)
     ),

@@ -27,7 +27,7 @@ def counted(model: PreTrainedModel) -> Iterator[list[int]]:
     seen: list[int] = []
     handles = [
         layer.mlp.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
-        for layer in model.model.layers
+        for layer in model.get_decoder().layers
     ]
     yield seen
     for handle in handles:
@@ -44,7 +44,7 @@ def test_only_keys_and_values_of_a_prefix_and_the_last_tokens_of_branches_are_co
 ) -> None:
     model = loud(FAMILIES[family](50))
     prefix, branches = prompt()
-    whole = [len(prefix)] * (len(model.model.layers) - 1)
+    whole = [len(prefix)] * (len(model.get_decoder().layers) - 1)
     with torch.inference_mode(), counted(model) as seen:
         kept = read(model, prefix)
         assert seen == [*whole, 1]
