@@ -79,7 +79,9 @@ class RankerModel(nn.Module):
         ).to(self.device)
         self.behavior_tokens = nn.Embedding(len(self.behaviors), hidden).to(self.device)
         # Soft tokens enter at the size of the words, each behavior as the mean of its own words.
-        self.scale = nn.Parameter(_size_of_words(llm))
+        # The size itself is not trained: few steps of the optimizer would take it to zero.
+        self.register_buffer("size_of_words", _size_of_words(llm), persistent=False)
+        self.scale = nn.Parameter(torch.ones_like(self.size_of_words))
         with torch.no_grad():
             for row, name in enumerate(self.behaviors):
                 tokens = llm.tokenize(name) or llm.tokenize(OTHER)
@@ -100,6 +102,11 @@ class RankerModel(nn.Module):
     def device(self) -> torch.device:
         """Where the LLM reads its input, and all of ours lies."""
         return self.llm.model.get_input_embeddings().get_parameter("weight").device
+
+    @property
+    def size(self) -> Tensor:
+        """Of a soft token's numbers: that of the words, times what was learned."""
+        return self.size_of_words * self.scale
 
     def adapt(self) -> None:
         """Wrap every linear layer of the LLM with fresh LoRA modules, to be trained."""
@@ -186,7 +193,7 @@ class RankerModel(nn.Module):
             is_present_NM: Which are there; any of them may be absent, even all.
         """
         vectors = [one.to(self.device) for one in vectors]
-        tokens_NKH: Tensor = self.fusion(vectors, is_present_NM.to(self.device)) * self.scale
+        tokens_NKH: Tensor = self.fusion(vectors, is_present_NM.to(self.device)) * self.size
         return tokens_NKH
 
     def embed(self, codes: Codes, items_RH: Tensor, evidence_EH: Tensor) -> Tensor:
@@ -227,7 +234,7 @@ class RankerModel(nn.Module):
             return behaviors
         if not self.config.has_evidence:
             raise ValueError("has_evidence is off: write branches with slot=None")
-        return evidence_EH[places] * self.scale
+        return evidence_EH[places] * self.size
 
     def _words(self, tokens: Tensor) -> Tensor:
         """As the LLM embeds them; some scale their table's rows."""
@@ -274,7 +281,7 @@ class RankerModel(nn.Module):
             for name in ("fusion", "evidence", "behavior_tokens")
             for key, value in self.get_submodule(name).state_dict().items()
         }
-        return {**state, "scale": self.scale.detach().clone()}
+        return {**state, "scale": self.size.detach().clone()}
 
     def load_own_state(self, state: Mapping[str, Tensor]) -> None:
         """The reverse of `own_state`.
@@ -284,7 +291,8 @@ class RankerModel(nn.Module):
         """
         if different := sorted(self.own_state().keys() ^ state.keys()):
             raise AdapterError(f"weights that only the model or only the file has: {different}")
-        self.load_state_dict(dict(state), strict=False)
+        relative = state["scale"].to(self.device) / self.size_of_words
+        self.load_state_dict({**state, "scale": relative}, strict=False)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from ranker.examples import Example  # noqa: E402
 from ranker.prompts import vocabulary  # noqa: E402
 from retrieval.concatenated import ItemVectors  # noqa: E402
 
-FORMAT = 2  # raised when the same input would give another adapter
+FORMAT = 3  # raised when the same input would give another adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,7 +200,7 @@ def test_each_code_is_looked_up_where_its_kind_lives(llm_folder: Path) -> None:
     assert torch.equal(embedded[0, 0], words[2])
     assert torch.equal(embedded[0, 1], model.behavior_tokens.weight[2])
     assert torch.equal(embedded[1, 0], tokens[2])
-    assert torch.equal(embedded[1, 1], evidence[2] * model.scale)
+    assert torch.equal(embedded[1, 1], evidence[2] * model.size)
 
 
 def test_codes_may_have_any_shape(llm_folder: Path) -> None:
@@ -352,7 +352,7 @@ def test_soft_tokens_have_the_size_of_words_as_the_llm_reads_them(
     )
     embed = llm.model.get_input_embeddings()
     words = embed(torch.arange(embed.weight.shape[0]))
-    torch.testing.assert_close(model.scale.detach(), words.square().mean().sqrt())
+    torch.testing.assert_close(model.size.detach(), words.square().mean().sqrt())
     mean = embed(torch.tensor(llm.tokenize("view"))).mean(dim=0)
     torch.testing.assert_close(model.behavior_tokens.weight[1], mean)
 
@@ -412,3 +412,11 @@ def test_vectors_and_presence_are_handed_over_by_modality() -> None:
     assert is_present.tolist() == [[False, True, True], [False] * 3, [True, False, True]]
     is_present[:] = False
     assert ITEMS.is_present_NM[2, 0]
+
+
+def test_steps_of_the_optimizer_leave_soft_tokens_their_size(llm_folder: Path) -> None:
+    model = fresh(llm_folder)
+    before = float(model.size.detach())
+    with torch.no_grad():
+        model.scale -= 20 * 2e-3  # twenty steps of Adam, all in one direction
+    assert 0.9 < float(model.size.detach()) / before < 1
