@@ -28,8 +28,11 @@ from embedders.vectors import Embeddings, Space, normalize
 SEQUENCE = "sequence"
 """The name of the block that a network over histories makes, and of its encoder."""
 
+NEIGHBORS = "neighbors"
+"""The name of a block that is not searched: what was found by who had both, evidence alone."""
+
 BLOCKS = tuple(sorted([*map(str, Modality), SEQUENCE]))
-"""Every name that a block may have."""
+"""Every name that a block may have whose vectors are searched."""
 
 UNCENTERED = frozenset({str(Modality.GRAPH), SEQUENCE})
 """The blocks whose encoders are trained on the very cosines that retrieval compares."""
@@ -172,13 +175,13 @@ class ItemVectors:
 
 
 def block_name(space: Space) -> str:
-    """What the block of a space is called: its modality, or "sequence".
+    """What the block of a space is called: its modality, "sequence" or "neighbors".
 
     Raises:
         ValueError: the space of other fused vectors, which no block can hold.
     """
     name = str(space.modality or space.encoder)
-    if name not in BLOCKS:
+    if name not in (*BLOCKS, NEIGHBORS):
         raise ValueError(f"{space.space_id} can be no block; expected one of {', '.join(BLOCKS)}")
     return name
 
