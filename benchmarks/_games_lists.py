@@ -1,8 +1,9 @@
 """Histories and a retriever's models in, lists of candidates with what it found of each out.
 
-A list is held as rows of items and a few numbers for each: the cosine in every block, the support
-in the pooled ones, and the fused score of `games_recall`, which has more lists in it than blocks.
-Candidates are made of them when they are asked for, so that millions fit into memory.
+A list is held as rows of items and a few numbers for each: in every block the cosine and the
+support, in the sequence encoder's too; and the fused score of `games_recall`, which has more lists
+in it than blocks. Candidates are made of them when they are asked for, so that millions fit into
+memory.
 
 Shape legend: Q queries, N items, K items of a list, E items of all lists, F numbers of an item.
 """
@@ -25,8 +26,10 @@ from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
 from retrieval.tensor_file import read, write
 
-BLOCKS = ("graph", "sequence", "text")
-POOLED = ("graph", "text")
+BLOCKS = ("graph", "neighbors", "sequence", "text")
+CO_OCCURRENCE = ("near the near", "next")
+"""Logarithms of the lists that stand for cosine and support in the block of neighbors."""
+WIDTH = 2 * len(BLOCKS) + 1
 DEPTHS: Mapping[str, int] = {
     "fused": 50,
     "sequence": 40,
@@ -47,7 +50,7 @@ class Lists(Sequence[Example]):
     targets_Q: NDArray[np.int64]
     rows_E: NDArray[np.int64]
     found_EF: NDArray[np.float32]
-    """Cosines by `BLOCKS`, supports by `POOLED`, the score."""
+    """Cosines by `BLOCKS`, supports by `BLOCKS`, the score."""
     ends_Q: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -101,13 +104,12 @@ def joined(
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]],
 ) -> Lists:
     """Lists of rows and findings, one for each history."""
-    width = len(BLOCKS) + len(POOLED) + 1
     return Lists(
         item_ids=item_ids,
         histories=histories,
         targets_Q=targets_Q,
         rows_E=np.concatenate([np.zeros(0, dtype=np.int64), *(rows for rows, _ in parts)]),
-        found_EF=np.concatenate([np.zeros((0, width), np.float32), *(one for _, one in parts)]),
+        found_EF=np.concatenate([np.zeros((0, WIDTH), np.float32), *(one for _, one in parts)]),
         ends_Q=np.cumsum([len(rows) for rows, _ in parts], dtype=np.int64),
     )
 
@@ -125,14 +127,13 @@ def candidates_of(
     """Best first by the retriever's score; ties by item id."""
     order = np.lexsort((rows_K, -found_KF[:, -1]))
     pairs = zip(rows_K[order].tolist(), found_KF[order].tolist(), strict=True)
-    ends = len(BLOCKS), len(BLOCKS) + len(POOLED)
     return tuple(
         Candidate(
             item_id=item_ids[row],
             score=found[-1],
             rank=rank,
-            evidence=dict(zip(BLOCKS, found[: ends[0]], strict=True)),
-            support=dict(zip(POOLED, found[ends[0] : ends[1]], strict=True)),
+            evidence=dict(zip(BLOCKS, found[: len(BLOCKS)], strict=True)),
+            support=dict(zip(BLOCKS, found[len(BLOCKS) : -1], strict=True)),
         )
         for rank, (row, found) in enumerate(pairs, start=1)
     )
@@ -143,7 +144,11 @@ class Finder:
 
     def __init__(self, games: Games, items: ItemVectors, models: Models) -> None:
         self._scorer = Scorer(games, items, models)
-        self._vectors = {"graph": models.graph_ND, "text": items.block("text")}
+        self._vectors = {
+            "graph": models.graph_ND,
+            "sequence": models.sequence.items(items).vectors_ND,
+            "text": items.block("text"),
+        }
         self.item_ids = games.item_ids
 
     def blocks(self, histories: Sequence[NDArray[np.int64]]) -> Iterator["Found"]:
@@ -158,11 +163,8 @@ class Finder:
         return Found(
             histories=histories,
             signals={**signals, "fused": fused(signals, WEIGHTS)},
-            # How long the mean of the history's unit vectors is: its agreement with itself.
-            agreement={
-                name: np.linalg.norm(weights_QN @ vectors_ND, axis=1).astype(np.float32)
-                for name, vectors_ND in self._vectors.items()
-            },
+            vectors=self._vectors,
+            means={name: weights_QN @ vectors_ND for name, vectors_ND in self._vectors.items()},
         )
 
 
@@ -173,15 +175,19 @@ class Found:
     histories: Sequence[NDArray[np.int64]]
     signals: Mapping[str, NDArray[np.float32]]
     """Of every item, [Q, N] each; `fused` is their weighted sum."""
-    agreement: Mapping[str, NDArray[np.float32]]
+    vectors: Mapping[str, NDArray[np.float32]]
+    """Of every item, unit rows by block, [N, D]."""
+    means: Mapping[str, NDArray[np.float32]]
+    """Of each history's items, the newest heaviest, [Q, D]; not normalized."""
 
     def of(self, query: int, rows_K: NDArray[np.int64]) -> NDArray[np.float32]:
         """What is found of some items for one history, [K, F]."""
-        cosines = [self.signals[name][query, rows_K] for name in BLOCKS]
-        supports = [
-            self.signals[name][query, rows_K] * self.agreement[name][query] for name in POOLED
-        ]
-        return np.stack([*cosines, *supports, self.signals["fused"][query, rows_K]], axis=1)
+        near, following = (self.signals[name][query, rows_K] for name in CO_OCCURRENCE)
+        cosines = {name: self.signals[name][query, rows_K] for name in self.vectors}
+        supports = {name: of[rows_K] @ self.means[name][query] for name, of in self.vectors.items()}
+        cosines["neighbors"], supports["neighbors"] = near, following
+        told = [one[name] for one in (cosines, supports) for name in BLOCKS]
+        return np.stack([*told, self.signals["fused"][query, rows_K]], axis=1)
 
     def best(self, name: str, depth: int) -> list[NDArray[np.int64]]:
         """The first items of one list for each history, whose own items are left out."""

@@ -36,19 +36,21 @@ from ranker.evidence import features
 from ranker.llm_reranker import LlmReranker
 from ranker.training import train
 from retrieval.candidates import Candidate
-from retrieval.concatenated import ItemVectors
+from retrieval.concatenated import NEIGHBORS, ItemVectors
 
 CONFIG = RankerConfig(
     fusion=FusionConfig(num_tokens=1, modality_dropout=0.0),
-    llm=LlmConfig(embedded=EmbeddedLlmConfig(), lora_rank=16),
-    prompt=PromptConfig(history_limit=20),
+    # Prompts hold no words but the frame's, so that the LLM need not have read any.
+    llm=LlmConfig(embedded=EmbeddedLlmConfig(hidden_size=64, warm_up_steps=1)),
+    prompt=PromptConfig(history_limit=10),
     training=TrainingConfig(
         single_modality_steps=0,
-        fusion_steps=1200,
-        batch_size=16,
-        num_negatives=23,
-        check_every=200,
-        save_every=200,
+        fusion_steps=3000,
+        batch_size=32,
+        num_negatives=15,
+        learning_rate=1e-3,
+        check_every=500,
+        save_every=250,
     ),
 )
 
@@ -65,8 +67,8 @@ def quick(config: RankerConfig) -> RankerConfig:
 
 
 def vectors(titles: ItemVectors, known: Models) -> ItemVectors:
-    """What the ranker reads: the titles, the events, and the sequence encoder's space, which is
-    not fused, but in which candidates are found."""
+    """What the ranker reads: the titles, the events, and two blocks that are not fused, but in
+    which candidates are found: the sequence encoder's, and the neighbors' without any vectors."""
     sequence = known.sequence.items(titles)
     events_ND = np.concatenate([known.graph_ND, sequence.vectors_ND], axis=1)
     events = Embeddings(
@@ -80,7 +82,14 @@ def vectors(titles: ItemVectors, known: Models) -> ItemVectors:
         item_ids=titles.item_ids,
         vectors_ND=events_ND,
     )
-    return titles.joined(sequence).joined(events)
+    neighbors = Embeddings(
+        space=Space(
+            modality=None, encoder=NEIGHBORS, revision="logarithms", dim=1, is_normalized=False
+        ),
+        item_ids=titles.item_ids,
+        vectors_ND=np.zeros((len(titles), 1), dtype=np.float32),
+    )
+    return titles.joined(sequence).joined(events).joined(neighbors)
 
 
 def adapter(

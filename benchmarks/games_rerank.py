@@ -35,8 +35,8 @@ from retrieval.concatenated import ItemVectors, concatenate
 from retrieval.tensor_file import read, write
 
 KEPT = Path(__file__).parents[1] / "build" / "games_rerank"
-TRAINED, QUICK = 24000, 1500  # users of `valid` to train on; to try it out
-HELD, CHECKED = 3000, 3000  # others to calibrate on, and to choose on
+QUICK = 1500  # users of `valid` to train on, to try it out; else all but
+HELD, CHECKED = 3000, 9000  # those to calibrate on, and to choose on
 OWN, SMALL = "own", "of_20"  # our retriever's first 100, and the published protocol's lists
 SYSTEMS = ("order", "retriever", "prior", "reranked")
 LESS = {"order": "{}", "retriever": "own_retriever_score", "prior": "prior"}
@@ -70,7 +70,7 @@ class World:
         # The first of this permutation are those whom the retriever's weights were fitted on.
         users = np.random.default_rng(0).permutation(len(self.games.user_ids)).tolist()
         first, second = len(users) - self.held - self.checked, len(users) - self.checked
-        trained = min(first, QUICK if self.is_quick else TRAINED)
+        trained = min(first, QUICK if self.is_quick else first)
         return users[:trained], users[first:second], users[second:]
 
     def lists(self) -> tuple[Lists, Lists]:

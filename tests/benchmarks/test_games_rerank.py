@@ -104,12 +104,11 @@ def kept_here(
 
 def test_places_count_among_the_items_asked_for(modules: SimpleNamespace) -> None:
     rows = [np.array([1, 3, 5, 7]), np.array([2, 4])]
-    width = len(modules.lists.BLOCKS) + len(modules.lists.POOLED) + 1
     lists = modules.lists.joined(
         tuple("abcdefgh"),
         [np.array([0]), np.array([0])],
         np.array([5, 4]),
-        [(one, np.zeros((len(one), width), np.float32)) for one in rows],
+        [(one, np.zeros((len(one), modules.lists.WIDTH), np.float32)) for one in rows],
     )
     scores = np.array([0.9, 0.5, 0.5, 0.1, 0.3, 0.2], dtype=np.float32)
     places = modules.rerank.places_in(lists, scores, [np.array([5, 3, 7]), np.array([2, 4])])
@@ -126,10 +125,14 @@ def test_what_is_found_is_what_the_retriever_scores(
     histories = world.games.histories("valid")[:3]
     (found,) = finder.blocks(histories)
     rows = np.array([0, 5, 9])
+    blocks = modules.lists.BLOCKS
     findings = dict(
-        zip([*modules.lists.BLOCKS, "graph support", "text support", "score"],
-            found.of(1, rows).T, strict=True)
-    )  # fmt: skip
+        zip(
+            [*blocks, *(f"{name} support" for name in blocks), "score"],
+            found.of(1, rows).T,
+            strict=True,
+        )
+    )
     assert findings["score"] == pytest.approx(found.signals["fused"][1, rows])
     assert findings["text"] == pytest.approx(found.signals["text"][1, rows])
     # A support is the mean cosine with single items, the newest weighing most.
