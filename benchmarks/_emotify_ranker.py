@@ -46,7 +46,7 @@ from retrieval.concatenated import ItemVectors
 
 BATCH = 16
 JUDGED_AT_ONCE = 256
-BOTH = frozenset({Modality.AUDIO, Modality.TEXT})
+BOTH = (Modality.AUDIO, Modality.TEXT)
 LLM = EmbeddedLlmConfig(
     hidden_size=64, num_layers=2, num_heads=4, vocab_size=1000, warm_up_steps=300
 )
@@ -68,7 +68,7 @@ class Variant:
     lora: Lora = "separate"
     pooling: FramePooling = "max"
     num_mels: int = 80
-    reads: frozenset[Modality] = BOTH
+    reads: tuple[Modality, ...] = BOTH
     """With text, a song's words are written and its text vector is fused."""
     with_felt: bool = False
     """The prompt tells what the song made the participant feel."""

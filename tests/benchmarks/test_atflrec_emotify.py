@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,29 +14,26 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture
-def emotify(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import _emotify
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    """The benchmark, found as when it runs as a script."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import atflrec_emotify
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return atflrec_emotify
 
-    yield _emotify
-    sys.modules.pop("_emotify")
 
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import atflrec_emotify
-
-    yield atflrec_emotify
-    sys.modules.pop("atflrec_emotify")
+@pytest.fixture(scope="module")
+def emotify(bench: ModuleType) -> ModuleType:
+    return sys.modules["_emotify"]
 
 
 def read(emotify: ModuleType, shared_data: Path) -> Any:
     return emotify.read(shared_data / "emotify")
 
 
-@pytest.mark.shared_data
 def test_rows_that_both_like_and_dislike_or_neither_are_left_out(
     emotify: ModuleType, shared_data: Path
 ) -> None:
@@ -46,7 +42,6 @@ def test_rows_that_both_like_and_dislike_or_neither_are_left_out(
     assert sum(one.is_liked for one in known.opinions) == 3291 - 59
 
 
-@pytest.mark.shared_data
 def test_no_song_or_artist_is_on_both_sides_of_a_split(
     emotify: ModuleType, shared_data: Path
 ) -> None:
@@ -67,7 +62,6 @@ def test_no_song_or_artist_is_on_both_sides_of_a_split(
             assert sum(known.genres[song] == genre for song in judged) >= 20
 
 
-@pytest.mark.shared_data
 def test_equal_draws_give_equal_rows_of_both_kinds(emotify: ModuleType, shared_data: Path) -> None:
     known = read(emotify, shared_data)
     parts = emotify.split(known, draw=1, is_dev=False)
@@ -79,7 +73,6 @@ def test_equal_draws_give_equal_rows_of_both_kinds(emotify: ModuleType, shared_d
         assert 2 <= emotify.labels(known, chosen).sum() <= k - 2
 
 
-@pytest.mark.shared_data
 def test_what_a_song_made_someone_feel_is_told_only_where_asked(
     emotify: ModuleType, shared_data: Path
 ) -> None:
@@ -92,9 +85,9 @@ def test_what_a_song_made_someone_feel_is_told_only_where_asked(
     np.testing.assert_allclose(after.mean(axis=0), 0, atol=1e-4)
 
 
-@pytest.mark.shared_data
 def test_every_claim_compares_systems_that_there_are(bench: ModuleType) -> None:
-    found = {name: np.random.default_rng(0).random((3, 3)) for name in bench.SYSTEMS}
+    random = np.random.default_rng(0)
+    found = {name: random.random((3, 3)) for name in bench.SYSTEMS}
     figures, meanings = bench.figures_of(found)
     assert figures.keys() == meanings.keys()
     assert len(figures) == 4 * (len(bench.SYSTEMS) + len(bench.CLAIMS))
@@ -114,7 +107,6 @@ def test_an_interval_is_students_t(bench: ModuleType) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.shared_data
 def test_it_learns_something_from_few_rows_and_goes_on_where_it_was(
     shared_data: Path, tmp_path: Path
 ) -> None:
