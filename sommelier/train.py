@@ -19,15 +19,17 @@ from embedders.checkpoint import resolve
 from embedders.item_text import item_text
 from ranker import embedded_llm
 from ranker.adapter_facts import read_facts
+from ranker.curriculum import Stage, plan
 from ranker.examples import Example, Target, collect, split
 from ranker.team import Team
+from ranker.trainer import OnProgress
 from ranker.training import train as train_adapter
 from retrieval.fusion import Fusion
 from retrieval.pooled import PoolingConfig
 from sommelier.sequence import train_sequence
 from sommelier.state import digest
 from sommelier.tune import TRAIN_FIRST, inputs_key, tune, tune_fusion, tuned, tuned_fusion
-from sommelier.watch import Summary, Unwatched, Watch
+from sommelier.watch import Advance, Summary, Unwatched, Watch
 from sommelier.workspace import Workspace, existing
 
 EMBEDDED = "embedded"
@@ -97,9 +99,7 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             config=settings.ranker,
             folder=models / "adapters",
             runs=models / "runs",
-            on_progress=lambda stage, step, steps, loss: advance(
-                step, steps, f"{stage}, loss {loss:.3f}"
-            ),
+            on_progress=_told_of(advance, plan(settings.ranker)),
         )
     facts = {
         "key": key,
@@ -159,6 +159,21 @@ def _examples(
             folder=folder / name,
             on_progress=lambda done, total: advance(done, total),
         )
+
+
+def _told_of(advance: Advance, stages: Sequence[Stage]) -> OnProgress:
+    """One bar over all levels, so that it knows when the last one ends."""
+    total = sum(stage.num_steps for stage in stages)
+    before = {
+        stage.name: sum(one.num_steps for one in stages[:place])
+        for place, stage in enumerate(stages)
+    }
+
+    def on_progress(stage: str, step: int, num_steps: int, loss: float) -> None:
+        note = f"{stage} {step} of {num_steps}, loss {loss:.3f}"
+        advance(before[stage] + step, total, note)
+
+    return on_progress
 
 
 def _llm(workspace: Workspace, watch: Watch) -> str:

@@ -1,13 +1,22 @@
 """Training looks at nothing from the cut on, and happens once for its inputs."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from ranker.adapter_facts import read_facts
+from ranker.calibration import CALIBRATOR
+from ranker.config import RankerConfig, TrainingConfig
+from ranker.curriculum import plan
 from sommelier.settings_file import load
-from sommelier.train import trained, training_key
+from sommelier.train import _told_of, trained, training_key
 from sommelier.tune import tuned
 from sommelier.workspace import Workspace
 
@@ -68,3 +77,72 @@ def test_events_before_the_cut_do(built: Path, workspace: Workspace) -> None:
 @pytest.mark.parametrize("word", ["ranker.training.seed=5", "target.behaviors=['purchase']"])
 def test_other_settings_are_another_training(built: Path, workspace: Workspace, word: str) -> None:
     assert training_key(Workspace(load(built, overrides=[word]))) != training_key(workspace)
+
+
+def test_the_newest_moments_are_held_out_and_a_record_is_kept(workspace: Workspace) -> None:
+    facts = workspace.state.read("train")
+    adapter = trained(workspace).adapter
+    training = read_facts(adapter).training
+    assert training["num_examples"] == facts["num_examples"]
+    assert training["num_validation"] == facts["num_validation"] > 0
+    models = workspace.settings.paths.models
+    record = json.loads((models / "runs" / adapter.name / "run.json").read_text())
+    assert record["is_finished"]
+    assert record["data"]["validation"] == facts["num_validation"]
+    (kept,) = (models / "examples").iterdir()
+    assert any(kept.glob("*.parquet")), "examples lie on disk"
+
+
+def test_too_few_held_out_moments_are_told_and_calibrate_nothing(workspace: Workspace) -> None:
+    adapter = trained(workspace).adapter
+    told = read_facts(adapter).training["calibrator"]
+    assert "held-out moments are too few" in told
+    assert not (adapter / CALIBRATOR).exists()
+
+
+def test_another_content_of_the_llms_folder_is_another_training(
+    built: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    llm = shutil.copytree(trained(workspace).llm, tmp_path / "llm")
+    word = f"ranker.llm.model={llm}"
+    before = training_key(Workspace(load(built, overrides=[word])))
+    assert training_key(Workspace(load(built, overrides=[word]))) == before
+    facts = json.loads((llm / "config.json").read_text())
+    (llm / "config.json").write_text(json.dumps({**facts, "rms_norm_eps": 1e-3}))
+    assert training_key(Workspace(load(built, overrides=[word]))) != before
+
+
+@pytest.mark.slow
+def test_launched_processes_train_together_and_one_speaks(copy_of_built: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = ["train", "--settings", str(copy_of_built), "--set", "ranker.training.seed=3"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, "-m", "sommelier", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Trained") == 1
+    workspace = Workspace(load(copy_of_built, overrides=["ranker.training.seed=3"]))
+    assert workspace.state.read("train")["key"] == training_key(workspace)
+    models = workspace.settings.paths.models
+    record = models / "runs" / trained(workspace).adapter.name / "run.json"
+    assert json.loads(record.read_text())["num_processes"] == 2
+    assert len(list((models / "examples").iterdir())) == 1, "those of the other seed are gone"
+
+
+def test_one_bar_goes_over_all_levels() -> None:
+    config = RankerConfig(training=TrainingConfig(single_modality_steps=2, fusion_steps=3))
+    seen: list[tuple[int, int | None, str]] = []
+    told = _told_of(
+        lambda done, total=None, note="": seen.append((done, total, note)), plan(config)
+    )
+    told("single modalities", 2, 2, 0.5)
+    told("fusion", 1, 3, 0.25)
+    assert seen == [
+        (2, 5, "single modalities 2 of 2, loss 0.500"),
+        (3, 5, "fusion 1 of 3, loss 0.250"),
+    ]
