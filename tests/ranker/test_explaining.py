@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from embedders.items import Modality
+from ranker import llm as llms
 from ranker import tokens
 from ranker.calibration import Calibrator
 from ranker.evidence import features, without
@@ -193,3 +194,34 @@ def test_an_explanation_is_of_the_calibrated_score(
         assert item.explanation is not None
         assert item.explanation.base == pytest.approx(float(prior), abs=1e-6), "without the LLM"
         assert total(item) == pytest.approx(item.score, rel=1e-9, abs=1e-9)
+
+
+def test_an_llm_alone_is_explained_by_what_it_reads(llm_folder: Path) -> None:
+    """Without evidence a block counts by its share in the fused tokens, and nothing else does."""
+    config = replace(model_world.CONFIG, has_evidence=False)
+    torch.manual_seed(0)
+    model = RankerModel(
+        llms.load(llm_folder, config=config.llm),
+        spaces=ITEMS.spaces,
+        behaviors=("other",),
+        config=config,
+    ).requires_grad_(False)
+    with torch.inference_mode():
+        fused = model.fuse(*tensors(ITEMS, slice(None))).flatten(1).numpy()
+    alone = LlmReranker(
+        model,
+        item_ids=ITEMS.item_ids,
+        tokens_ND=fused,
+        present={},
+        titles={},
+        generation_id="g",
+        explainer=Explainer(model, ITEMS, weights=RETRIEVER.weights_of),
+    )
+    unfound = [Candidate(item_id=one, score=0.0, rank=n) for n, one in enumerate(("item-02",), 1)]
+    (item,) = alone.rerank(EXAMPLE.query, unfound, num_explained=1).items
+    assert item.score == item.logit
+    assert total(item) == pytest.approx(item.score, rel=1e-9, abs=1e-9)
+    assert item.explanation is not None
+    values = item.explanation.contributions
+    assert values[Modality.GRAPH] == 0, "it has no edges"
+    assert values[Modality.AUDIO] != 0 != values[Modality.TEXT]
