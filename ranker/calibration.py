@@ -11,15 +11,17 @@ fitted on. Slope and intercept belong to each candidate by itself (Platt, 1999, 
 targets); the slope is never below 0, so that probabilities never turn an order around.
 
 The probability is that of being chosen soon after the moment, from a list in which retrieval found
-anything chosen: of such lists are the moments.
+anything chosen: of such lists are the moments. A behavior that enough lists asked about, and the
+question for any of them, have a slope and an intercept each: few purchases come of many views.
 
 Shape legend: E candidates of all lists, L lists.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_repo.atomic import replace_text
+from ranker.platt import platt, sigmoid
 
 CALIBRATOR = "calibrator.json"
 """The file's name in an adapter's folder."""
@@ -36,7 +39,6 @@ MIN_LISTS = 20  # fewer say too little to move a score by
 FOLDS = 5
 PENALTY = 1e-3  # on what the weight adds, in units of the logits' own deviation within lists
 HALVINGS = 40
-MAX_STEPS = 100
 TINY = 1e-9
 REPAIR = "run `sommelier train`"
 
@@ -60,29 +62,45 @@ class Calibrator:
     each choice; below 0 it harmed, and was left out."""
     num_lists: int = 0
     """How many lists this was fitted on."""
+    behaviors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Slope and intercept of questions for one behavior, by its name, where enough lists asked
+    for it; others are answered by those of any choice."""
 
     def __post_init__(self) -> None:
-        numbers = (self.logit_weight, self.slope, self.intercept, self.gain)
+        lines = [(self.slope, self.intercept), *self.behaviors.values()]
+        numbers = (self.logit_weight, self.gain, *chain.from_iterable(lines))
         if not np.isfinite(numbers).all():
             raise ValueError(f"a calibrator holds finite numbers, got {numbers}")
-        if self.logit_weight < 0 or self.slope < 0:
+        slopes = [slope for slope, _ in lines]
+        if min(self.logit_weight, *slopes) < 0:
             raise ValueError(
-                f"logit_weight and slope are 0 or more, got {self.logit_weight} and {self.slope}"
+                f"logit_weight and slopes are 0 or more, got {self.logit_weight} and {slopes}"
             )
 
     @property
     def calibrator_id(self) -> str:
         """A digest of its numbers: equal ones calibrate equally."""
-        facts = json.dumps([FORMAT, self.logit_weight, self.slope, self.intercept])
+        line, behaviors = (self.slope, self.intercept), sorted(self.behaviors.items())
+        facts = json.dumps([FORMAT, self.logit_weight, line, behaviors])
         return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
     def scores(self, priors_E: Numbers, logits_E: Numbers) -> NDArray[np.float64]:
         """What candidates are put in order by."""
         return priors_E.astype(np.float64) + self.logit_weight * logits_E.astype(np.float64)
 
-    def probabilities(self, scores_E: Numbers) -> NDArray[np.float64]:
-        """How likely each is to be chosen, in [0, 1]; a higher score never has a lower one."""
-        return _sigmoid(self.slope * scores_E.astype(np.float64) + self.intercept)
+    def probabilities(
+        self, scores_E: Numbers, *, behavior: str | None = None
+    ) -> NDArray[np.float64]:
+        """How likely each is to be chosen, in [0, 1]; a higher score never has a lower one.
+
+        Args:
+            scores_E: As `scores` gives them.
+            behavior: What is asked about; None for any choice.
+        """
+        slope, intercept = self.slope, self.intercept
+        if behavior in self.behaviors:
+            slope, intercept = self.behaviors[behavior]
+        return sigmoid(slope * scores_E.astype(np.float64) + intercept)
 
     def save(self, path: Path) -> None:
         """Write it as JSON; the file appears whole or not at all."""
@@ -101,7 +119,12 @@ class Calibrator:
             if facts.pop("format") != FORMAT:
                 raise CalibratorError(f"{path} is of another format: {REPAIR}")
             num_lists = int(facts.pop("num_lists"))
-            return cls(num_lists=num_lists, **{name: float(one) for name, one in facts.items()})
+            behaviors = {
+                name: (float(slope), float(intercept))
+                for name, (slope, intercept) in facts.pop("behaviors").items()
+            }
+            numbers = {name: float(one) for name, one in facts.items()}
+            return cls(num_lists=num_lists, behaviors=behaviors, **numbers)
         except FileNotFoundError as error:
             raise CalibratorError(f"{path} is missing: {REPAIR}") from error
         except CalibratorError:
@@ -115,6 +138,8 @@ def fit(
     logits_E: Numbers,
     is_chosen_E: NDArray[np.bool_],
     owners_E: NDArray[np.integer[Any]],
+    *,
+    behaviors: Mapping[int, str | None] | None = None,
 ) -> Calibrator | None:
     """Fit on held-out lists. Equal input gives equal numbers.
 
@@ -123,6 +148,8 @@ def fit(
         logits_E: What the LLM says, logit(yes) - logit(no), as it leaves the model.
         is_chosen_E: Which were chosen. Masked candidates, neither chosen nor not, are left out.
         owners_E: The list that each candidate belongs to, any number for each.
+        behaviors: What a list was asked about, by its number; absent or None for any choice. The
+            weight is fitted on all lists together.
 
     Returns:
         The calibrator; None where fewer than `MIN_LISTS` lists hold some that were chosen and some
@@ -140,15 +167,30 @@ def fit(
     else:
         weight, gain = lists.weight(), _held_out_gain(lists)
         weight = weight if gain > 0 else 0.0
-    scores_E = lists.priors_E + weight * lists.logits_E
-    slope, intercept = platt(scores_E, lists.is_chosen_E)
+    lines = _lines(lists, weight, [(behaviors or {}).get(name) for name in lists.names])
+    slope, intercept = lines.pop(None)
     return Calibrator(
         logit_weight=weight,
         slope=slope,
         intercept=intercept,
         gain=gain,
         num_lists=lists.count,
+        behaviors={name: line for name, line in lines.items() if name is not None},
     )
+
+
+def _lines(
+    lists: "_Lists", weight: float, behaviors_L: Sequence[str | None]
+) -> dict[str | None, tuple[float, float]]:
+    """Slope and intercept of each question that enough lists asked; of any choice always."""
+    scores_E = lists.priors_E + weight * lists.logits_E
+    found: dict[str | None, tuple[float, float]] = {None: platt(scores_E, lists.is_chosen_E)}
+    for behavior in dict.fromkeys(behaviors_L):
+        is_asked_L = np.array([one == behavior for one in behaviors_L])
+        if MIN_LISTS <= is_asked_L.sum() < lists.count:
+            is_asked_E = is_asked_L[lists.owners_E]
+            found[behavior] = platt(scores_E[is_asked_E], lists.is_chosen_E[is_asked_E])
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +202,13 @@ class _Lists:
     is_chosen_E: NDArray[np.bool_]
     owners_E: NDArray[np.int64]
     """From 0, rising."""
-    count: int
+    names: tuple[int, ...]
+    """What the lists were called."""
+
+    @property
+    def count(self) -> int:
+        """How many lists there are."""
+        return len(self.names)
 
     @classmethod
     def of(
@@ -185,7 +233,7 @@ class _Lists:
             logits_E=logits_E[kept].astype(np.float64),
             is_chosen_E=is_chosen_E[kept].astype(np.bool_),
             owners_E=owners.astype(np.int64),
-            count=len(names),
+            names=tuple(names.tolist()),
         )
 
     def where(self, is_kept_L: NDArray[np.bool_]) -> "_Lists":
@@ -260,58 +308,3 @@ def _turning_point(rises: Callable[[float], bool]) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if rises(middle) else (middle, high)
     return (low + high) / 2
-
-
-def platt(scores_E: NDArray[np.float64], is_chosen_E: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and intercept of least surprise, by Newton's method; the slope is 0 or more.
-
-    Targets are (n + 1) / (n + 2) of the n chosen ones and 1 / (n + 2) of the n others (Platt,
-    1999), so that scores which part them wholly do not ask for an endless slope.
-    """
-    num_chosen = int(is_chosen_E.sum())
-    num_others = len(is_chosen_E) - num_chosen
-    targets_E = np.where(is_chosen_E, (num_chosen + 1) / (num_chosen + 2), 1 / (num_others + 2))
-    rate = float(targets_E.mean())
-    level = float(np.log(rate / (1 - rate)))
-    mean, deviation = float(scores_E.mean()), float(scores_E.std())
-    if deviation <= TINY:
-        return 0.0, level
-    slope, intercept = _newton((scores_E - mean) / deviation, targets_E, level)
-    if slope <= 0:
-        return 0.0, level
-    return slope / deviation, intercept - slope * mean / deviation
-
-
-def _newton(
-    inputs_E: NDArray[np.float64], targets_E: NDArray[np.float64], level: float
-) -> tuple[float, float]:
-    """Steps are halved until they gain; the problem is convex, so there is one answer."""
-    design_E2 = np.stack([inputs_E, np.ones_like(inputs_E)], axis=1)
-    best_2 = np.array([0.0, level])
-    least = _cross_entropy(design_E2 @ best_2, targets_E)
-    for _ in range(MAX_STEPS):
-        chances_E = _sigmoid(design_E2 @ best_2)
-        gradient_2 = design_E2.T @ (chances_E - targets_E)
-        weights_E = chances_E * (1 - chances_E)
-        curvature_22 = (design_E2 * weights_E[:, None]).T @ design_E2 + TINY * np.eye(2)
-        step_2 = -np.linalg.solve(curvature_22, gradient_2)
-        while np.abs(step_2).max() > TINY:
-            value = _cross_entropy(design_E2 @ (best_2 + step_2), targets_E)
-            if value <= least:
-                break
-            step_2 = step_2 / 2
-        if np.abs(step_2).max() <= TINY:
-            break
-        best_2, least = best_2 + step_2, value
-    return float(best_2[0]), float(best_2[1])
-
-
-def _cross_entropy(logits_E: NDArray[np.float64], targets_E: NDArray[np.float64]) -> float:
-    return float(np.sum(np.logaddexp(0.0, logits_E) - targets_E * logits_E))
-
-
-def _sigmoid(logits_E: NDArray[np.float64]) -> NDArray[np.float64]:
-    # By the half that does not overflow.
-    small_E = np.exp(-np.abs(logits_E))
-    chances_E: NDArray[np.float64] = np.where(logits_E >= 0, 1.0, small_E) / (1 + small_E)
-    return chances_E

@@ -125,7 +125,7 @@ class LlmReranker(Reranker):
                 [scores[n] for n in first],
                 score=lambda coalitions: self._scores(query, prefix, coalitions)[0],
             )
-        chances = self._probabilities(scores)
+        chances = self._probabilities(scores, behavior=query.behavior)
         return [
             self._item(
                 candidates[n],
@@ -190,12 +190,14 @@ class LlmReranker(Reranker):
             )
         return written
 
-    def _probabilities(self, scores: Sequence[float]) -> list[float | None]:
+    def _probabilities(
+        self, scores: Sequence[float], *, behavior: str | None
+    ) -> list[float | None]:
         calibrator = self._model.calibrator
         if calibrator is None:
             return [None] * len(scores)
-        chances: list[float | None] = calibrator.probabilities(np.array(scores)).tolist()
-        return chances
+        chances_N = calibrator.probabilities(np.array(scores), behavior=behavior)
+        return list(chances_N.tolist())
 
     def _item(
         self,

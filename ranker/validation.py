@@ -157,7 +157,8 @@ def calibrated(
         found_C3[rows] = np.stack([one.priors_N, one.logits_N, one.is_chosen_N], axis=1)
     found_C3 = team.filled(found_C3, device=batches.device)
     owners_C = np.repeat(np.arange(len(places)), [len(one) for one in picked])
-    return fit(found_C3[:, 0], found_C3[:, 1], found_C3[:, 2] > 0, owners_C)
+    behaviors = {number: examples[place].behavior for number, place in enumerate(places)}
+    return fit(found_C3[:, 0], found_C3[:, 1], found_C3[:, 2] > 0, owners_C, behaviors=behaviors)
 
 
 def loss_of(answered: Answered, kind: Loss) -> float:

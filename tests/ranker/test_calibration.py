@@ -9,12 +9,20 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.scored import calibration
-from ranker.calibration import FORMAT, MIN_LISTS, Calibrator, CalibratorError, fit, platt
+from ranker.calibration import FORMAT, MIN_LISTS, Calibrator, CalibratorError, fit
+from ranker.platt import platt, sigmoid
 
 Lists = tuple[
     NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]
 ]  # priors, logits, which were chosen, the lists' numbers
-CALIBRATOR = Calibrator(logit_weight=0.7, slope=1.3, intercept=-4.1, gain=0.02, num_lists=250)
+CALIBRATOR = Calibrator(
+    logit_weight=0.7,
+    slope=1.3,
+    intercept=-4.1,
+    gain=0.02,
+    num_lists=250,
+    behaviors={"view": (1.1, -2.0), "buy": (0.9, -6.0)},
+)
 
 
 def drawn(weight: float, *, count: int = 400, size: int = 20, seed: int = 0) -> Lists:
@@ -85,6 +93,52 @@ def test_an_llm_that_parts_everything_gets_a_finite_weight() -> None:
     assert 0 < found.slope < 100
 
 
+def mixed() -> tuple[Lists, dict[int, str | None]]:
+    """Lists of 40, of which views choose some ten, purchases one; any choice has both."""
+    random = np.random.default_rng(5)
+    count, size = 300, 40
+    scores = random.normal(size=(count, size))
+    kinds: tuple[str | None, ...] = (None, "buy", "view")
+    levels = np.array([-0.9, -4.0, -1.0])[np.arange(count) % 3]
+    is_chosen = random.random((count, size)) < sigmoid(0.8 * scores + levels[:, None])
+    owners = np.repeat(np.arange(count), size)
+    lists = (scores.ravel(), np.zeros(count * size), is_chosen.ravel(), owners)
+    return lists, {n: kinds[n % 3] for n in range(count)}
+
+
+def test_each_behavior_has_probabilities_of_its_own() -> None:
+    lists, behaviors = mixed()
+    found = fit(*lists, behaviors=behaviors)
+    assert found is not None
+    assert sorted(found.behaviors) == ["buy", "view"]
+    scores, _, is_chosen, owners = lists
+    together = fitted(lists)
+    assert together.behaviors == {}
+    for behavior in ("buy", "view", None):
+        asked = np.array([behaviors[owner] == behavior for owner in owners.tolist()])
+        asked &= np.isin(owners, owners[is_chosen])  # retrieval found something
+        chances = found.probabilities(scores[asked], behavior=behavior)
+        assert calibration(chances, is_chosen[asked]).ece < 0.03
+        coarse = calibration(together.probabilities(scores[asked]), is_chosen[asked])
+        assert coarse.ece > 0.04
+    assert found.probabilities(scores, behavior="rent").tolist() == (
+        found.probabilities(scores).tolist()
+    )
+
+
+def test_a_behavior_that_few_lists_asked_about_is_answered_as_any() -> None:
+    lists, behaviors = mixed()
+    few = {
+        n: "rent" if behaviors[n] == "buy" and n > 3 * MIN_LISTS else behaviors[n]
+        for n in behaviors
+    }
+    enough = 3 * MIN_LISTS
+    few = {n: None if one == "buy" and n > enough - 3 else one for n, one in behaviors.items()}
+    found = fit(*lists, behaviors=few)
+    assert found is not None
+    assert sorted(found.behaviors) == ["view"]
+
+
 def test_the_order_of_rows_and_the_names_of_lists_say_nothing() -> None:
     lists = drawn(0.5, count=40)
     shuffled = np.random.default_rng(1).permutation(len(lists[0]))
@@ -138,14 +192,6 @@ def test_probabilities_keep_the_order_and_bear_any_score() -> None:
     assert chances[3] == pytest.approx(1 / (1 + np.exp(4.1)))
 
 
-@pytest.mark.parametrize(("low", "high"), [(5.0, 1.0), (1.0, 1.0)])
-def test_scores_that_say_nothing_or_the_reverse_give_the_base_rate(low: float, high: float) -> None:
-    is_chosen = np.arange(40) < 10
-    slope, intercept = platt(np.where(is_chosen, high, low), is_chosen)
-    assert slope == 0
-    assert 1 / (1 + np.exp(-intercept)) == pytest.approx(0.25, abs=0.03)
-
-
 def test_what_is_saved_is_read_back_equal(tmp_path: Path) -> None:
     path = tmp_path / "calibrator.json"
     CALIBRATOR.save(path)
@@ -160,6 +206,7 @@ def test_the_id_changes_with_what_calibrates_and_with_nothing_else() -> None:
     for name in ("logit_weight", "slope", "intercept"):
         other = replace(CALIBRATOR, **{name: getattr(CALIBRATOR, name) + 1e-12})
         assert other.calibrator_id != CALIBRATOR.calibrator_id
+    assert replace(CALIBRATOR, behaviors={}).calibrator_id != CALIBRATOR.calibrator_id
 
 
 @pytest.mark.parametrize(
@@ -171,6 +218,8 @@ def test_the_id_changes_with_what_calibrates_and_with_nothing_else() -> None:
         ({"slope": -1.0}, "is damaged .*0 or more"),
         ({"intercept": float("nan")}, "is damaged .*finite"),
         ({"further": 1.0}, "is damaged .*further"),
+        ({"behaviors": {"buy": [1.0]}}, "is damaged"),
+        ({"behaviors": {"buy": [-1.0, 0.0]}}, "is damaged .*0 or more"),
     ],
 )
 def test_a_damaged_file_is_refused(change: dict[str, object], reason: str, tmp_path: Path) -> None:
