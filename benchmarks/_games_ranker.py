@@ -45,7 +45,7 @@ CONFIG = RankerConfig(
     prompt=PromptConfig(history_limit=10),
     training=TrainingConfig(
         single_modality_steps=0,
-        fusion_steps=3000,
+        fusion_steps=4000,
         batch_size=32,
         num_negatives=15,
         learning_rate=1e-3,
