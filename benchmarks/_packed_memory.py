@@ -27,7 +27,7 @@ def kib(name: str) -> int:
 
 @torch.inference_mode()
 def main() -> None:
-    """Print MiB."""
+    """Print MB."""
     options = ArgumentParser(description=__doc__)
     options.add_argument("shape", choices=SHAPES)
     options.add_argument("prefix", type=int)
@@ -42,7 +42,7 @@ def main() -> None:
     RESET.write_text("5")
     before = kib("VmRSS:")
     packed(llm, prompts, head)
-    print((kib("VmHWM:") - before) / 1024)
+    print((kib("VmHWM:") - before) * 1024 / 1e6)
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ class Bench:
 
 
 def extra_memory(shape: str, num_prefix: int, num_branches: int) -> float:
-    """MiB of one packed request above the weights, in a process of its own."""
+    """MB of one packed request above the weights, in a process of its own."""
     command = [sys.executable, str(MEMORY), shape, str(num_prefix), str(num_branches)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
@@ -227,7 +227,7 @@ def meanings(first: str, second: str) -> dict[str, str]:
         f"speedup_{second}": "CPU time one by one / packed",
         f"flop_limit_{second}": "floating point operations one by one / packed",
         f"max_abs_dlogit_{second}": "largest difference of a score, packed and one by one",
-        "extra_memory_mb": "MiB at the peak of one packed request, above the weights",
+        "extra_memory_mb": "MB at the peak of one packed request, above the weights",
     }
 
 

@@ -20,7 +20,8 @@ from torch import Tensor  # noqa: E402
 
 from ranker.attention import Answers, Packing, Reading, Stop  # noqa: E402
 
-Given, Options = tuple[Any, ...], dict[str, Any]
+Given = tuple[Any, ...]
+Options = dict[str, Any]
 
 _lock = threading.Lock()
 _hooked: WeakSet[torch.nn.Module] = WeakSet()

@@ -191,13 +191,16 @@ def _chunks(branches: Sequence[Tensor], token_budget: int) -> Iterator[list[Tens
 def _check_rotation(llm: PreTrainedModel, longest: int) -> None:
     """Some models turn all positions differently once a prompt is long, also the prefix's."""
     config = llm.config.get_text_config()
-    rotation = getattr(config, "rope_parameters", None) or {}
-    limit = rotation.get("original_max_position_embeddings") or config.max_position_embeddings
-    if rotation.get("rope_type") in STRETCHED and longest > limit:
-        raise NotImplementedError(
-            f"{type(llm).__name__} turns its positions by the prompt's length beyond {limit} "
-            f"tokens, and this one has {longest}: shorten the history"
-        )
+    whole = getattr(config, "rope_parameters", None) or {}
+    for rotation in (whole, *whole.values()):  # some have one for each kind of layer
+        if not isinstance(rotation, dict) or rotation.get("rope_type") not in STRETCHED:
+            continue
+        limit = rotation.get("original_max_position_embeddings") or config.max_position_embeddings
+        if longest > limit:
+            raise NotImplementedError(
+                f"{type(llm).__name__} turns its positions by the prompt's length beyond {limit} "
+                f"tokens, and this one has {longest}: shorten the history"
+            )
 
 
 def _decoder(llm: PreTrainedModel, implementation: str) -> torch.nn.Module:
