@@ -98,8 +98,8 @@ class Calibrator:
             behavior: What is asked about; None for any choice.
         """
         slope, intercept = self.slope, self.intercept
-        if behavior in self.behaviors:
-            slope, intercept = self.behaviors[behavior]
+        if behavior is not None:
+            slope, intercept = self.behaviors.get(behavior, (slope, intercept))
         return sigmoid(slope * scores_E.astype(np.float64) + intercept)
 
     def save(self, path: Path) -> None:

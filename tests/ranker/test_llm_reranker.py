@@ -269,3 +269,17 @@ def test_what_is_asked_about_moves_the_llms_part_alone(
 def test_a_query_without_a_history_is_refused(reranker: LlmReranker) -> None:
     with pytest.raises(ValueError, match="has no history"):
         reranker.rerank(Query(user_id="ann"), EXAMPLE.candidates)
+
+
+def test_a_behavior_that_is_asked_about_has_probabilities_of_its_own(
+    reranker: LlmReranker, model: RankerModel
+) -> None:
+    model.calibrator = Calibrator(slope=1.0, intercept=0.0, behaviors={"buy": (1.0, -40.0)})
+    try:
+        assert reranker._probabilities([0.0], behavior=None) == [0.5]
+        assert reranker._probabilities([0.0], behavior="view") == [0.5]
+        (bought,) = reranker._probabilities([0.0], behavior="buy")
+    finally:
+        model.calibrator = None
+    assert bought is not None
+    assert bought < 1e-9
