@@ -54,6 +54,8 @@ BLOCK = 8192  # words looked at in one go
 class RankerModel(nn.Module):
     """The trainable ranker around a frozen LLM, on the LLM's device; ours is always in float32."""
 
+    size_of_words: Tensor
+
     def __init__(
         self,
         llm: Llm,
@@ -291,8 +293,9 @@ class RankerModel(nn.Module):
         """
         if different := sorted(self.own_state().keys() ^ state.keys()):
             raise AdapterError(f"weights that only the model or only the file has: {different}")
-        relative = state["scale"].to(self.device) / self.size_of_words
-        self.load_state_dict({**state, "scale": relative}, strict=False)
+        # What was saved is the unit from now on: a quotient and a product would not give it back.
+        self.size_of_words = state["scale"].to(self.device)
+        self.load_state_dict({**state, "scale": torch.ones_like(self.scale)}, strict=False)
 
 
 @torch.no_grad()

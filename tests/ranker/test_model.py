@@ -420,3 +420,14 @@ def test_steps_of_the_optimizer_leave_soft_tokens_their_size(llm_folder: Path) -
     with torch.no_grad():
         model.scale -= 20 * 2e-3  # twenty steps of Adam, all in one direction
     assert 0.9 < float(model.size.detach()) / before < 1
+
+
+def test_soft_tokens_come_back_in_the_very_size_that_they_were_saved_in(llm_folder: Path) -> None:
+    model = fresh(llm_folder)
+    for factor in (0.3, 0.7, 1.1):
+        with torch.no_grad():
+            model.scale.fill_(factor)
+        size, state = model.size.detach().clone(), model.own_state()
+        model.load_own_state(state)
+        assert torch.equal(model.size.detach(), size)
+        assert torch.equal(model.own_state()["scale"], state["scale"])
