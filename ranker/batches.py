@@ -172,7 +172,8 @@ class Batches:
 
         Masked ones are neither.
         """
-        positives, negatives = [], []
+        positives: list[int] = []
+        negatives: list[int] = []
         for place in unmasked(example):
             is_chosen = example.candidates[place].item_id in example.chosen
             (positives if is_chosen else negatives).append(place)
