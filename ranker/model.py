@@ -264,18 +264,6 @@ class RankerModel(nn.Module):
         )
         facts.save(folder)
 
-    def lora_state(self) -> dict[str, Tensor]:
-        """Every weight of the LoRA modules, by `<module>.<weight>`."""
-        return loras.state(self._adapted())
-
-    def load_lora_state(self, state: Mapping[str, Tensor]) -> None:
-        """The reverse of `lora_state`.
-
-        Raises:
-            ValueError: weights are missing, or there are others.
-        """
-        loras.load_state(self._adapted(), state)
-
     def own_state(self) -> dict[str, Tensor]:
         """Every weight of ours outside the LLM."""
         state = {

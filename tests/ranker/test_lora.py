@@ -91,7 +91,7 @@ def test_merged_weights_are_the_llms_own_plus_both_modules(kind: str, llm_folder
     config = with_lora(kind).llm
     own = llms.load(llm_folder, config=config).model.state_dict()
     model = adapted(llm_folder, kind)
-    state = model.lora_state()
+    state = loras.state(model._adapted())
     factor = config.lora_alpha / config.lora_rank
     path = "base_model.model.model.layers.1.mlp.up_proj"
     products = [
@@ -126,8 +126,8 @@ def test_a_single_module_is_what_it_would_be_without_the_other(llm_folder: Path)
     model = adapted(llm_folder, "joint")
     model.activate(["text"])
     alone = adapted(llm_folder, "text")
-    state = {k: v for k, v in model.lora_state().items() if k.startswith("text.")}
-    alone.load_lora_state(state)
+    state = {k: v for k, v in loras.state(model._adapted()).items() if k.startswith("text.")}
+    loras.load_state(alone._adapted(), state)
     assert torch.equal(logits(alone), logits(model))
 
 
@@ -135,12 +135,12 @@ def test_a_single_module_is_what_it_would_be_without_the_other(llm_folder: Path)
 def test_a_frozen_module_stays_under_a_step_and_still_counts(moved: str, llm_folder: Path) -> None:
     model = adapted(llm_folder, "separate")
     model.train_only((), lora=[moved])
-    before = {key: value.clone() for key, value in model.lora_state().items()}
+    before = {key: value.clone() for key, value in loras.state(model._adapted()).items()}
     scores = logits(model)
     step(model)
     changed = {
         key.partition(".")[0]
-        for key, value in model.lora_state().items()
+        for key, value in loras.state(model._adapted()).items()
         if not torch.equal(value, before[key])
     }
     assert changed == {moved}
@@ -235,20 +235,20 @@ def test_a_model_without_lora_cannot_be_told_what_to_train(llm_folder: Path) -> 
 def test_weights_of_another_variant_are_refused(llm_folder: Path) -> None:
     both, shared = adapted(llm_folder, "joint"), adapted(llm_folder, "shared")
     with pytest.raises(ValueError, match="LoRA weights that only the model or only the file has"):
-        shared.load_lora_state(both.lora_state())
-    state = both.lora_state()
+        loras.load_state(shared._adapted(), loras.state(both._adapted()))
+    state = loras.state(both._adapted())
     state.pop(next(iter(state)))
     with pytest.raises(ValueError, match="LoRA weights that only the model or only the file has"):
-        both.load_lora_state(state)
+        loras.load_state(both._adapted(), state)
 
 
 def test_a_state_that_is_put_back_scores_as_it_did(llm_folder: Path) -> None:
     model = adapted(llm_folder, "separate")
-    state = {key: value.clone() for key, value in model.lora_state().items()}
+    state = {key: value.clone() for key, value in loras.state(model._adapted()).items()}
     expected = logits(model)
     step(model)
     assert not torch.equal(logits(model), expected)
-    model.load_lora_state(state)
+    loras.load_state(model._adapted(), state)
     assert torch.equal(logits(model), expected)
 
 
@@ -285,7 +285,10 @@ def test_in_half_precision_sums_are_rounded_once(llm_folder: Path) -> None:
         key: value.float()
         for key, value in llms.load(llm_folder, config=model.config.llm).model.state_dict().items()
     }
-    state, factor = model.lora_state(), model.config.llm.lora_alpha / model.config.llm.lora_rank
+    state, factor = (
+        loras.state(model._adapted()),
+        model.config.llm.lora_alpha / model.config.llm.lora_rank,
+    )
     assert all(value.dtype == torch.float32 for value in state.values())
     path = "model.layers.0.self_attn.q_proj"
     whole = base[f"{path}.weight"]
