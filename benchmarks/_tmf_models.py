@@ -86,9 +86,11 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 
-def config_of(name: str, variant: Variant, *, seed: int) -> RankerConfig:
-    """The product's configuration of a variant."""
+def config_of(name: str, variant: Variant, *, seed: int, quick: bool = False) -> RankerConfig:
+    """The product's configuration of a variant; a quick one only tries everything out."""
     training = replace(SETTINGS[name], seed=seed)
+    if quick:
+        training = replace(training, single_modality_steps=2, fusion_steps=4)
     if not variant.has_single_level:
         steps = training.single_modality_steps + training.fusion_steps
         training = replace(training, single_modality_steps=0, fusion_steps=steps)

@@ -31,6 +31,7 @@ from _tmf_worlds import World, build, retriever
 
 from embedders.items import Modality
 from evaluation.significance import paired_bootstrap
+from ranker.config import RankerConfig
 from retrieval.candidates import Query
 from retrieval.popularity import Popular, popularity
 from retrieval.retriever import Retriever
@@ -48,6 +49,7 @@ GROUPS = {
 """In the order in which they are trained."""
 UNTRAINED = ("popularity", "retriever")
 NUM_RETRIEVED = 100
+NUM_QUICK = 20  # users that are asked for where all is only tried out
 NUM_TIMED = 40  # users whose lists are scored for the time it takes
 
 
@@ -60,6 +62,7 @@ class Bench:
     moments: Moments
     split: str
     num_retrieved: int
+    quick: bool = False
     lists: list[list[tuple[str, ...]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +71,8 @@ class Bench:
     @property
     def asked(self) -> tuple[Asked, ...]:
         """Who is judged."""
-        return self.moments.test if self.split == "test" else self.moments.valid
+        asked = self.moments.test if self.split == "test" else self.moments.valid
+        return asked[:NUM_QUICK] if self.quick else asked
 
     @cached_property
     def world(self) -> World:
@@ -91,6 +95,10 @@ class Bench:
         """Whether the set has the modality that a variant is about."""
         return variant != Modality.IMAGE or self.name == "movielens"
 
+    def config(self, variant: str) -> RankerConfig:
+        """What a variant is trained with."""
+        return config_of(self.name, VARIANTS[variant], seed=self.seed, quick=self.quick)
+
     def score(self, variant: str, *, absent: frozenset[str] = frozenset()) -> Score:
         """A trained system, or one of those that need no training."""
         if variant == "popularity":
@@ -99,18 +107,17 @@ class Bench:
             return lambda _, item_ids: {item_id: shares[item_id] for item_id in item_ids}
         if variant == "retriever":
             return retrieved(self.found)
-        switches = VARIANTS[variant]
+        switches, config = VARIANTS[variant], self.config(variant)
         found = self.found if switches.has_evidence else None
-        config = config_of(self.name, switches, seed=self.seed)
         shown = f"{self.name} {variant} seed {self.seed}"
         folder = adapter(self.world, switches, config, found=found, on_progress=_told(shown))
         return scorer(self.world, switches, folder, found=found, absent=absent)
 
     def measured(self, variant: str, *, absent: frozenset[str] = frozenset()) -> Measured:
         """What a system reaches, computed once."""
-        facts = [variant, sorted(absent), self.seed, self.split, self.num_retrieved]
+        facts = [variant, sorted(absent), self.seed, self.split, self.num_retrieved, self.quick]
         if variant not in UNTRAINED:
-            facts.append(repr(config_of(self.name, VARIANTS[variant], seed=self.seed)))
+            facts.append(repr(self.config(variant)))
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
         path = CACHE / "measured" / f"{self.name}-{variant}-{self.seed}-{digest}.json"
         if path.is_file():
@@ -219,6 +226,7 @@ def main() -> None:
     options.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS))
     options.add_argument("--split", choices=["valid", "test"], default="test")
     options.add_argument("--retrieved", type=int, default=300, help="users to rerank for")
+    options.add_argument("--quick", action="store_true", help="a few steps, to try it out")
     options.add_argument("--untimed", action="store_true", help="leave out what scoring takes")
     given = options.parse_args()
     folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA)
@@ -227,7 +235,14 @@ def main() -> None:
     torch.set_num_threads(1)
     moments = {name: load(folder / name) for name in given.sets}
     benches = [
-        Bench(name=n, seed=s, moments=moments[n], split=given.split, num_retrieved=given.retrieved)
+        Bench(
+            name=n,
+            seed=s,
+            moments=moments[n],
+            split=given.split,
+            num_retrieved=given.retrieved,
+            quick=given.quick,
+        )
         for s in given.seeds
         for n in given.sets
     ]
