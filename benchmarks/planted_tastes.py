@@ -7,7 +7,9 @@ values. So of every recommended box that a user likes it is known in which modal
 
 * *Recovered*: NDCG@10 of all boxes with a liked value, over the users who care for that trait: the
   whole route against the route without the modality that shows it (for circles: without the graph
-  and the network over histories, which both learn from who bought what).
+  and the network over histories, which both learn from who bought what). These two know of boxes
+  that were bought what is on their labels, too; so what content finds is also measured by content
+  alone, with them left out on both sides.
 * *Hit*: over a user's first 10 boxes that have a liked value and the modality that shows it, the
   share in which that modality has the largest Shapley value. The graph and the network know, of
   boxes that were bought, every trait that buyers go by, pictures too: their vectors repeat what
@@ -205,9 +207,8 @@ def cosine_hits(
     return found
 
 
-def without(serving: LoadedGeneration, trait: str) -> LoadedGeneration:
-    """The route without whatever shows the trait."""
-    names = (CONTENT[trait],) if trait in CONTENT else BEHAVIORAL
+def without(serving: LoadedGeneration, *names: str) -> LoadedGeneration:
+    """The route without these blocks."""
     for name in names:
         if name in serving.retrieval.item_vectors.names:
             serving = serving.without(name)
@@ -231,11 +232,29 @@ def measure(
     own = hits(truth, alone, ranked(serving, alone, num_explained=SHOWN), is_strict=True)
     own.pop(CIRCLE, None)
     table.add_hits("content_alone", own, "hit among all blocks, retrieval by content alone")
-    for trait in demo_shop.TRAITS:
-        whole = recovered(truth, asked, rankings, trait)
-        less = recovered(truth, asked, ranked(without(serving, trait), asked), trait)
-        table.add_gain(trait, whole, less)
+    add_recovered(table, truth, asked, rankings, serving)
     return table.figures, table.meanings
+
+
+def add_recovered(
+    table: "Table",
+    truth: Truth,
+    asked: Sequence[Query],
+    rankings: Sequence[Ranking],
+    serving: LoadedGeneration,
+) -> None:
+    """What each trait's modality adds to finding it: beside all others, and beside content."""
+    by_content = without(serving, *BEHAVIORAL)
+    of_content = ranked(by_content, asked)
+    for trait in demo_shop.TRAITS:
+        shown_by = (CONTENT[trait],) if trait in CONTENT else BEHAVIORAL
+        whole = recovered(truth, asked, rankings, trait)
+        less = recovered(truth, asked, ranked(without(serving, *shown_by), asked), trait)
+        table.add_gain(trait, whole, less)
+        if trait in CONTENT:
+            whole = recovered(truth, asked, of_content, trait)
+            less = recovered(truth, asked, ranked(without(by_content, *shown_by), asked), trait)
+            table.add_gain(trait, whole, less, name=f"{trait}_content")
 
 
 class Table:
@@ -254,14 +273,22 @@ class Table:
                 where = f"{trait} ({CONTENT.get(trait, 'graph or sequence')})"
                 self._add(f"{name}_hit_share_{trait}", values, f"{where}, {len(values)} users")
 
-    def add_gain(self, trait: str, whole: NDArray[np.float64], less: NDArray[np.float64]) -> None:
-        """NDCG of the whole route, without what shows the trait, and the difference."""
+    def add_gain(
+        self,
+        trait: str,
+        whole: NDArray[np.float64],
+        less: NDArray[np.float64],
+        *,
+        name: str | None = None,
+    ) -> None:
+        """NDCG of a route, without what shows the trait, and the difference."""
         shows = CONTENT.get(trait, " and ".join(BEHAVIORAL))
-        self._add(f"{trait}_ndcg_at_10", whole, f"liked {trait}s found, {len(whole)} users")
-        self._add(f"{trait}_ndcg_at_10_without", less, f"the same without {shows}")
-        gain = paired_bootstrap(whole, less)
-        self.figures[f"{trait}_ndcg_gain"] = _figure(gain)
-        self.meanings[f"{trait}_ndcg_gain"] = f"what {shows} adds; paired"
+        route = "the whole route" if name is None else "content alone"
+        name = name or trait
+        self._add(f"{name}_ndcg_at_10", whole, f"{trait} found by {route}, {len(whole)} users")
+        self._add(f"{name}_ndcg_at_10_without", less, f"the same without {shows}")
+        self.figures[f"{name}_ndcg_gain"] = _figure(paired_bootstrap(whole, less))
+        self.meanings[f"{name}_ndcg_gain"] = f"what {shows} adds; paired"
 
     def _add(self, name: str, values: Sequence[float] | NDArray[np.float64], meaning: str) -> None:
         self.figures[name] = _figure(bootstrap(np.asarray(values, dtype=np.float64)))

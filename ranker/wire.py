@@ -77,7 +77,7 @@ def to_ranked_item(item: RankedItem, *, title: str) -> pb.RankedItem:
         present=[TO_MODALITY[modality] for modality in item.present],
         title=title,
         probability=item.probability,
-        explanation=item.explanation and _to_explanation(item.explanation),
+        explanation=None if item.explanation is None else _to_explanation(item.explanation),
     )
 
 

@@ -170,7 +170,8 @@ def _measured(
 
 def _asked_about(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Asked]:
     """What is judged of each behavior by itself; nothing where only one can be asked about."""
-    behaviors, found = serving.info.behaviors, {}
+    behaviors = serving.info.behaviors
+    found: dict[str, Asked] = {}
     for behavior in behaviors if len(behaviors) > 1 else ():
         judgements = judged(workspace, behavior=behavior).judgements
         if not judgements:
