@@ -258,6 +258,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3, help="how many are trained, from 0")
     options.add_argument("--quick", action="store_true", help="small models, to try it out")
     options.add_argument("--choose", action="store_true", help="measure on valid, and stop")
+    options.add_argument("--history", type=int, help="events that the ranker reads, as an ablation")
     options.add_argument("--threads", type=int, default=2)
     given = options.parse_args()
     folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA) / "games"
@@ -272,6 +273,8 @@ def main() -> None:
         kept=KEPT,
     )
     config = quick(CONFIG) if given.quick else CONFIG
+    if given.history is not None:
+        config = replace(config, prompt=replace(config.prompt, history_limit=given.history))
     if given.choose:
         choose(world, config)
         return
