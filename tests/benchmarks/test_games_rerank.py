@@ -194,3 +194,20 @@ def test_a_seed_is_measured_end_to_end_and_kept(
     assert told["delta_ndcg_at_10_over_own_retriever_score"][0]["median"] == pytest.approx(
         ours - told["retriever_ndcg_at_10"][0]["median"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kept_here")
+def test_choosing_looks_at_users_whom_nothing_was_fitted_on(
+    modules: SimpleNamespace, world: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained, held, checked = map(set, world.parts())
+    assert len(trained | held | checked) == len(trained) + len(held) + len(checked)
+    modules.rerank.choose(world, modules.ranker.quick(modules.ranker.CONFIG))
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("valid, ")]
+    systems = [line.split(":")[0].removeprefix("valid, ") for line in said if "NDCG@10" in line]
+    assert systems == [
+        f"{name}, {system}" for name in ("own", "another") for system in modules.rerank.SYSTEMS
+    ]
+    own = [line for line in said if line.startswith(("valid, own, order", "valid, own, retriever"))]
+    assert len({line.split("NDCG@10 ")[1][:6] for line in own}) == 1  # it is its own order
