@@ -7,7 +7,7 @@ import pytest
 
 from embedders.items import Modality
 from embedders.vectors import Embeddings, Space, normalize
-from retrieval.concatenated import SEQUENCE, concatenate
+from retrieval.concatenated import NEIGHBORS, SEQUENCE, concatenate
 from tests.retrieval.small_world import EDGES, GRAPH, IDS, TEXT, TEXTS, items
 
 
@@ -132,6 +132,18 @@ def test_two_spaces_of_one_modality_are_refused() -> None:
     fused = Space(modality=None, encoder="fused", revision="1", dim=6)
     with pytest.raises(ValueError, match=r"fused_fused_.* can be no block"):
         concatenate([dataclasses.replace(TEXTS, space=fused)])
+
+
+def test_neighbors_are_a_block_without_vectors_and_no_modality() -> None:
+    space = Space(modality=None, encoder=NEIGHBORS, revision="1", dim=1, is_normalized=False)
+    nothing = Embeddings(
+        space=space, item_ids=IDS, vectors_ND=np.zeros((len(IDS), 1), dtype=np.float32)
+    )
+    item_vectors = items().joined(nothing)
+    assert item_vectors.names == ("graph", NEIGHBORS, "text")
+    assert item_vectors.modalities == (Modality.GRAPH, Modality.TEXT)
+    assert not item_vectors.is_present(NEIGHBORS).any()
+    np.testing.assert_array_equal(item_vectors.content.vectors_ND, items().vectors_ND)
 
 
 def test_an_unknown_modality_is_named_with_the_known_ones() -> None:
