@@ -15,7 +15,7 @@ from retrieval.candidates import Candidate, Query
 
 LEAST_SHOWN = 5  # events in the history of a user who is shown
 TRIED = 50  # users among whom they are looked for
-NUM_EXPLAINED = 3  # users
+NUM_EXPLAINED = 4  # users
 ITEMS_EXPLAINED = 8  # of each
 WHY = f"the first by id with {LEAST_SHOWN} or more events and a choice that was found"
 
