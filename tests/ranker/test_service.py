@@ -210,38 +210,11 @@ def test_a_stored_user_is_named_and_an_inline_history_is_handed_on(
     assert second.timestamp.isoformat() == "2026-05-06T07:08:09.250000+00:00"
 
 
-def test_an_inline_events_weight_is_handed_on_and_may_be_missing(
-    stub: Any, serving: TableServing
-) -> None:
-    user = rated(4.5, 0.0)
-    user.history.interactions.add(item_id="b", behavior="view")
-    stub.Rerank(rerank("a", user=user), timeout=PATIENCE_S)
-    events = serving.reranked[0].history
-    assert events is not None
-    assert [event.weight for event in events] == [4.5, 0.0, None]
-
-
 def test_what_is_asked_about_is_handed_on(stub: Any, serving: TableServing) -> None:
     stub.Rerank(rerank("a", behavior="purchase"), timeout=PATIENCE_S)
     stub.Recommend(pb.RecommendRequest(user=ADA, behavior="view"), timeout=PATIENCE_S)
     stub.Rerank(rerank("a"), timeout=PATIENCE_S)
     assert [query.behavior for query in serving.reranked] == ["purchase", "view", None]
-
-
-def test_an_unknown_behavior_is_refused_with_those_that_are_known(stub: Any) -> None:
-    error = failure(stub.Rerank, rerank("a", behavior="sniff"))
-    assert error.details() == (
-        "behavior: 'sniff' is none of those that can be asked about: purchase, view"
-    )
-
-
-def test_a_ranker_that_tells_no_behaviors_apart_refuses_any(
-    stub: Any, serving: TableServing
-) -> None:
-    serving.behaviors = ()
-    error = failure(stub.Recommend, pb.RecommendRequest(user=ADA, behavior="view"))
-    assert violated(error) == ["behavior"]
-    assert "leave the behavior out" in error.details()
 
 
 def test_explanations_come_with_what_is_returned_and_only_when_asked_for(stub: Any) -> None:
