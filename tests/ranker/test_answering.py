@@ -16,8 +16,10 @@ from tests.ranker.serving_world import TableServing
 class Forgetful(TableServing):
     """Cannot rank `c`, and says so at the head of its ranking."""
 
-    def rerank(self, query: Query, candidates: Sequence[Candidate]) -> Ranking:
-        ranking = super().rerank(query, candidates)
+    def rerank(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+    ) -> Ranking:
+        ranking = super().rerank(query, candidates, num_explained=num_explained)
         unranked = [
             replace(item, rank=0, status=Status.UNKNOWN_ITEM)
             for item in ranking.items
