@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from _games import Games
@@ -213,7 +213,7 @@ def training_lists(
     is_held = [targets_U[user] in rows_K for user, (rows_K, _) in zip(users, parts, strict=True)]
     kept = list(compress(users, is_held))
     lists = joined(games.item_ids, [], targets_U[kept], list(compress(parts, is_held)))
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "users": np.array(kept, dtype=np.int64),
         "rows": lists.rows_E,
         "found": lists.found_EF,

@@ -76,7 +76,7 @@ class World:
     def lists(self) -> tuple[Lists, Lists]:
         """To train on, and to calibrate on; found once."""
         finder: Finder | None = None
-        made = []
+        made: list[Lists] = []
         for name, users in zip(("train", "held"), self.parts(), strict=False):
             file = self.kept / f"lists-{name}-{len(users)}.safetensors"
             if not file.is_file():
@@ -129,7 +129,7 @@ def ordered(
     """
     histories, targets_Q = asked
     held: dict[str, list[NDArray[np.int64] | None]] = {name: [] for name in (*sets, *own)}
-    parts = []
+    parts: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     for found in finder.blocks(histories):
         best = {name: found.best(signal, 100) for name, signal in own.items()}
         for query in range(len(found.histories)):
