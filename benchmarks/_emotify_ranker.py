@@ -76,12 +76,13 @@ class Variant:
     def config(self, setting: Setting, *, k: int, seed: int) -> RankerConfig:
         """As the product is configured."""
         has_words = Modality.TEXT in self.reads
+        # Without a word of the song there is nothing to learn from words alone.
+        lora = self.lora if has_words else "modal"
         frames = {str(Modality.AUDIO): NUM_FRAMES} if Modality.AUDIO in self.reads else {}
         return RankerConfig(
             fusion=FusionConfig(frames=frames, frame_pooling=self.pooling),
-            # Without a word of the song there is nothing to learn from words alone.
             llm=LlmConfig(
-                lora=self.lora if has_words else "modal",
+                lora=lora,
                 lora_rank=8,
                 lora_alpha=16,
                 device="cpu",
@@ -90,7 +91,7 @@ class Variant:
             prompt=PromptConfig(candidates="both" if has_words else "tokens", title_tokens=12),
             has_evidence=False,
             training=TrainingConfig(
-                text_steps=setting.steps if has_words else 0,
+                text_steps=0 if lora == "modal" else setting.steps,
                 single_modality_steps=0,
                 fusion_steps=setting.steps,
                 batch_size=min(BATCH, k),
