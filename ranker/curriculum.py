@@ -46,7 +46,8 @@ def plan(config: RankerConfig) -> tuple[Stage, ...]:
     """The levels that have any steps, in order.
 
     Raises:
-        ValueError: LoRA is to be trained by text alone, and that level has no steps.
+        ValueError: LoRA is to be trained by text alone, and that level has no steps; or that level
+            has steps, and nothing to train.
     """
     training, lora = config.training, config.llm.lora
     if lora in ("text", "separate") and not training.text_steps and training.fusion_steps:
@@ -54,6 +55,11 @@ def plan(config: RankerConfig) -> tuple[Stage, ...]:
             f"ranker.llm.lora {lora!r} trains a module by text alone, but "
             f"ranker.training.text_steps is 0: give that level steps, or choose 'shared', 'modal' "
             f"or 'joint'"
+        )
+    if lora == "modal" and training.text_steps and not config.has_evidence:
+        raise ValueError(
+            "ranker.llm.lora 'modal' trains nothing by text alone, and there is no evidence to "
+            "train: set ranker.training.text_steps to 0, or choose 'separate' or 'joint'"
         )
     spoken: tuple[Part, ...] = ("behaviors", *_evidence(config))
     everything: tuple[Part, ...] = ("fusion", *spoken)

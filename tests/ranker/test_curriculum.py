@@ -63,3 +63,9 @@ def test_lora_of_text_alone_asks_for_that_level(lora: Lora) -> None:
     with pytest.raises(ValueError, match=r"text_steps is 0: give that level steps"):
         plan(config(lora, text_steps=0))
     assert plan(config("modal", text_steps=0))
+
+
+def test_a_level_in_which_nothing_is_trained_is_refused() -> None:
+    with pytest.raises(ValueError, match="text_steps to 0"):
+        plan(replace(config("modal"), has_evidence=False))
+    assert plan(replace(config("modal", text_steps=0), has_evidence=False))
