@@ -36,8 +36,8 @@ def test_every_setting_is_in_the_file_filled_in_or_ready_to_be() -> None:
 
 def test_comments_are_the_owners_docstrings() -> None:
     docs = field_docs(TrainingConfig)
-    assert docs["batch_size"] == "Prefixes in a step."
-    assert "# Prefixes in a step.\nbatch_size = " in commented(Settings())
+    assert docs["batch_size"] == "Prefixes in a step, over all processes."
+    assert "# Prefixes in a step, over all processes.\nbatch_size = " in commented(Settings())
 
 
 def test_inherited_fields_keep_their_words() -> None:

@@ -39,7 +39,7 @@ def test_another_seed_is_another_shop(tmp_path: Path) -> None:
 
 
 def test_a_user_of_one_taste_likes_two_values_of_one_trait(tmp_path: Path) -> None:
-    config = demo_shop.ShopConfig(num_items=40, num_users=12, has_one_taste=True)
+    config = demo_shop.ShopConfig(num_items=40, num_users=40, has_one_taste=True)
     truth = json.loads((demo_shop.write(tmp_path, config=config) / "truth.json").read_text())
     cared = set()
     for likes_TV in truth["tastes"].values():
