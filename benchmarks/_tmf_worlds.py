@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from _tmf_sets import Moments
+from modality_recall import ENCODERS
 from pydantic import TypeAdapter
 
 from embedders.graph_config import GraphConfig
 from embedders.item_text import item_text
-from embedders.items import Modality
-from embedders.registry import EncoderConfig, create, fit_graph
+from embedders.registry import create, fit_graph
 from embedders.vectors import Embeddings, Space
 from ranker.config import EmbeddedLlmConfig
 from ranker.embedded_llm import make
@@ -33,17 +33,6 @@ from retrieval.tuning import fit_weights
 GRAPHS = {  # as `sommelier.presets` has them
     "lastfm": GraphConfig(impute=False),
     "movielens": GraphConfig(loss="bpr", epochs=40, impute=False),
-}
-ENCODERS = {
-    "lastfm": (
-        EncoderConfig(modality=Modality.AUDIO, encoder="brought", name="vggish", center=True),
-        EncoderConfig(modality=Modality.TEXT, encoder="brought", name="minilm"),
-    ),
-    "movielens": (
-        EncoderConfig(modality=Modality.AUDIO, encoder="brought", name="ivector100", center=True),
-        EncoderConfig(modality=Modality.IMAGE, encoder="brought", name="mobilenetv2", center=True),
-        EncoderConfig(modality=Modality.TEXT, encoder="minilm"),
-    ),
 }
 
 

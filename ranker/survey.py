@@ -60,9 +60,9 @@ def survey(examples: Sequence[Example], *, blocks: Sequence[str], config: Ranker
     found, is_chosen = [], []
     for place in range(len(examples)):
         example = examples[place]
-        every_NF = features(example.candidates, blocks)
-        found.append(every_NF[list(unmasked(example))])
-        is_chosen.append(_told_apart(example, place))
+        every_NF, kept = features(example.candidates, blocks), unmasked(example)
+        found.append(every_NF[list(kept)])
+        is_chosen.append(_told_apart(example, kept, place))
         whole.update(_read(example) + every_NF.tobytes())
         for event in example.query.history or ():
             events.setdefault((event.behavior, event.weight), event)
@@ -86,10 +86,10 @@ def unmasked(example: Example) -> tuple[int, ...]:
     )
 
 
-def _told_apart(example: Example, place: int) -> NDArray[np.bool_]:
-    """Which candidates were chosen, but for masked ones."""
+def _told_apart(example: Example, kept: Sequence[int], place: int) -> NDArray[np.bool_]:
+    """Which of the kept candidates were chosen."""
     is_chosen = np.array(
-        [example.candidates[n].item_id in example.chosen for n in unmasked(example)], dtype=bool
+        [example.candidates[n].item_id in example.chosen for n in kept], dtype=bool
     )
     if is_chosen.all() or not is_chosen.any():
         raise ValueError(
@@ -108,7 +108,7 @@ def fingerprint(examples: Sequence[Example], *, blocks: Sequence[str]) -> str:
     whole = hashlib.sha256()
     for place in range(len(examples)):
         example = examples[place]
-        _told_apart(example, place)
+        _told_apart(example, unmasked(example), place)
         whole.update(_read(example) + features(example.candidates, blocks).tobytes())
     return whole.hexdigest()
 
