@@ -134,7 +134,7 @@ class MilvusIndex(Index):
         while _is_open(exact_scores(proposed[1], query_D), num_rows, float(slack), ask):
             num_rows = min(4 * num_rows, ask.num_allowed, MAX_ROWS)
             proposed = self._proposed(query_D[None], num_rows, ask)[0]
-        if len(proposed[0]) < ask.limit and ask.num_allowed <= MAX_NAMED:
+        if len(proposed[0]) < num_rows and ask.num_allowed <= MAX_NAMED:  # the graph lost some
             proposed = self._collection.vectors(ask.rows(len(self)))
         rows, vectors_KD = proposed
         item_ids = [self._item_ids[row] for row in rows.tolist()]
