@@ -34,15 +34,16 @@ from retrieval.concatenated import ItemVectors
 from retrieval.retriever import Retriever
 
 HISTORY = 10  # events that the LLM reads, as in LLaRA
+NUM_TOKENS = 4  # of an item, as many as it has modalities; chosen on `valid`
 NUM_DRAWN = 60  # negatives that a training moment's are drawn from
 SETTINGS = {
     "lastfm": TrainingConfig(
-        num_negatives=9, single_modality_steps=100, fusion_steps=400, validation_share=0
+        num_negatives=9, single_modality_steps=300, fusion_steps=1200, validation_share=0
     ),
     "movielens": TrainingConfig(
         num_negatives=9,
-        single_modality_steps=100,
-        fusion_steps=400,
+        single_modality_steps=300,
+        fusion_steps=1200,
         learning_rate=1e-3,
         validation_share=0,
     ),
@@ -79,7 +80,7 @@ VARIANTS: Mapping[str, Variant] = {
     "no_cma_no_amsa": Variant(fusion={"has_cross_attention": False, "has_self_attention": False}),
     "no_levels": Variant(has_single_level=False),
     "tokens_1": Variant(fusion={"num_tokens": 1}),
-    "tokens_4": Variant(fusion={"num_tokens": 4}),
+    "tokens_2": Variant(fusion={"num_tokens": 2}),
     "tokens_8": Variant(fusion={"num_tokens": 8}),
     "both": Variant(written="both"),
     "system": Variant(has_evidence=True),
@@ -95,7 +96,7 @@ def config_of(name: str, variant: Variant, *, seed: int, quick: bool = False) ->
         steps = training.single_modality_steps + training.fusion_steps
         training = replace(training, single_modality_steps=0, fusion_steps=steps)
     return RankerConfig(
-        fusion=replace(FusionConfig(), **variant.fusion),
+        fusion=replace(FusionConfig(num_tokens=NUM_TOKENS), **variant.fusion),
         llm=LlmConfig(device="cpu"),
         prompt=PromptConfig(
             history_limit=HISTORY, history=variant.written, candidates=variant.written

@@ -43,7 +43,7 @@ SETS = ("lastfm", "movielens")
 GROUPS = {
     "chain": ("popularity", "retriever", "fused", "graph", "text", "titles", "audio", "image"),
     "attention": ("no_cma", "no_amsa", "no_cma_no_amsa"),
-    "tokens": ("tokens_1", "tokens_4", "tokens_8"),
+    "tokens": ("tokens_1", "tokens_2", "tokens_8"),
     "written": ("both", "system", "no_levels"),
 }
 """In the order in which they are trained."""
