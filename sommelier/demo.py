@@ -13,7 +13,7 @@ from pathlib import Path
 
 import feature_repo
 from ranker.loaded import LoadedGeneration
-from ranker.server import running
+from ranker.service.server import running
 from sommelier import ask, demo_shop, presets, settings_file
 from sommelier.commented import commented
 from sommelier.effort import Effort

@@ -2,7 +2,7 @@
 
 from feature_repo.reader import OnlineReader
 from ranker.loaded import LoadedGeneration, load
-from ranker.server import RankerServer, run_until_signal
+from ranker.service.server import RankerServer, run_until_signal
 from sommelier.publish import generations
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace

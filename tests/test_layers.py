@@ -90,10 +90,11 @@ WHOLE_ROUTES = {  # what no single file promises
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_test_file_stands_for_one_file_of_its_room(room: str) -> None:
+    tests = REPOSITORY / "tests"
     orphans = [
         relative(test)
-        for test in (REPOSITORY / "tests" / room).glob("test_*.py")
-        if not (REPOSITORY / room / test.name.removeprefix("test_")).is_file()
+        for test in (tests / room).rglob("test_*.py")
+        if not (REPOSITORY / test.relative_to(tests).with_name(test.name[5:])).is_file()
     ]
     assert set(orphans) <= WHOLE_ROUTES
 

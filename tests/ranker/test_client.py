@@ -17,12 +17,12 @@ import grpc
 import pytest
 
 from embedders.items import Interaction
-from ranker import statuses
 from ranker.client import AsyncRankerClient, FieldViolation, RankerClient, RankerError
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.ranking import RankedItem, Ranking, Status
-from ranker.server import RankerServer, running
+from ranker.service import statuses
+from ranker.service.server import RankerServer, running
 from retrieval.candidates import Candidate, Query
 from tests.ranker.serving_world import BEST_FIRST, TITLES, TableServing
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from feature_repo import repo_config
-from ranker.server import running
+from ranker.service.server import running
 from retrieval.candidates import Query
 from sommelier import ask
 from sommelier.serve import loaded

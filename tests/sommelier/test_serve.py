@@ -6,7 +6,7 @@ import pytest
 
 from ranker.answers import RankerError
 from ranker.loaded import LoadedGeneration
-from ranker.server import running
+from ranker.service.server import running
 from retrieval.candidates import Query
 from sommelier import ask
 from sommelier.serve import loaded

@@ -20,11 +20,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ranker.interceptor import SERVICE_NAME, StatusInterceptor
 from ranker.limits import ServerConfig, ServiceLimits
-from ranker.metrics import Metrics
 from ranker.pb import ranker_pb2_grpc as pb_grpc
-from ranker.service import RankerService
+from ranker.service.interceptor import SERVICE_NAME, StatusInterceptor
+from ranker.service.metrics import Metrics
+from ranker.service.servicer import RankerService
 from ranker.serving import Serving
 
 __all__ = ["PortInUseError", "RankerServer", "ServerConfig", "run_until_signal", "running", "serve"]

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from ranker.answering import Plan, Stopwatch, carry_out
 from ranker.ranking import Ranking, Status
-from ranker.statuses import Reason, StatusError
-from ranker.workers import Job
+from ranker.service.answering import Plan, Stopwatch, carry_out
+from ranker.service.statuses import Reason, StatusError
+from ranker.service.workers import Job
 from retrieval.candidates import Candidate, Query
 from tests.ranker.serving_world import TableServing
 

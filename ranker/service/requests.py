@@ -8,9 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ranker import statuses, wire
+from ranker import wire
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
+from ranker.service import statuses
 from ranker.serving import unaskable
 from retrieval.candidates import Query
 

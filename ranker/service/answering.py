@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ranker import statuses
 from ranker.ranking import RankedItem, Ranking, Status
+from ranker.service import statuses
+from ranker.service.workers import Job
 from ranker.serving import Serving
-from ranker.workers import Job
 from retrieval.candidates import Candidate, Query
 
 

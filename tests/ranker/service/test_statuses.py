@@ -5,7 +5,7 @@ import pytest
 from google.rpc import error_details_pb2 as details_pb2
 from grpc_status import rpc_status
 
-from ranker import statuses
+from ranker.service import statuses
 
 METADATA_BYTES = 8 * 1024  # what gRPC grants to all metadata of an answer
 LONG_ID = "\N{GRAPES}" * 256

@@ -10,8 +10,8 @@ from typing import TypeVar
 import grpc
 import pytest
 
-from ranker.statuses import Reason, StatusError
-from ranker.workers import Job, Workers
+from ranker.service.statuses import Reason, StatusError
+from ranker.service.workers import Job, Workers
 
 PATIENCE_S = 10
 Result = TypeVar("Result")

@@ -4,8 +4,8 @@ import pytest
 
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
-from ranker.requests import read_recommend, read_rerank
-from ranker.statuses import Reason, StatusError
+from ranker.service.requests import read_recommend, read_rerank
+from ranker.service.statuses import Reason, StatusError
 
 LIMITS = ServiceLimits(explained=3)
 ADA = pb.User(user_id="ada")

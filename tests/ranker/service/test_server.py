@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from ranker.limits import ServerConfig, ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
-from ranker.server import PortInUseError, RankerServer, run_until_signal, running, serve
+from ranker.service.server import PortInUseError, RankerServer, run_until_signal, running, serve
 from tests.ranker.serving_world import TableServing
 
 SERVICE = "sommelier.ranker.v1.RankerService"

@@ -4,7 +4,7 @@ import urllib.request
 
 import pytest
 
-from ranker.metrics import Metrics
+from ranker.service.metrics import Metrics
 
 
 def test_two_servers_in_one_process_count_apart() -> None:

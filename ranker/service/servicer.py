@@ -2,20 +2,21 @@
 
 The event loop checks and queues; everything that may block (the store, retrieval, the LLM) runs as
 one piece of work in a worker thread. The service knows neither sockets nor files; what goes wrong
-leaves it as an exception, and `ranker.interceptor` makes a status of it.
+leaves it as an exception, and `ranker.service.interceptor` makes a status of it.
 """
 
 import uuid
 from typing import Any
 
-from ranker import requests, statuses, wire
-from ranker.answering import Outcome, Plan, Stopwatch, carry_out
+from ranker import wire
 from ranker.limits import ServiceLimits
-from ranker.metrics import Metrics
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
+from ranker.service import requests, statuses
+from ranker.service.answering import Outcome, Plan, Stopwatch, carry_out
+from ranker.service.metrics import Metrics
+from ranker.service.workers import Job, Workers
 from ranker.serving import Serving
-from ranker.workers import Job, Workers
 
 __all__ = ["RankerService", "ServiceLimits"]
 

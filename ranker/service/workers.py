@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TypeVar
 
-from ranker import statuses
+from ranker.service import statuses
 
 Result = TypeVar("Result")
 

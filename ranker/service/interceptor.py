@@ -14,9 +14,9 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from ranker import statuses
-from ranker.metrics import Metrics
 from ranker.pb import ranker_pb2 as pb
+from ranker.service import statuses
+from ranker.service.metrics import Metrics
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RankerService"].full_name
 

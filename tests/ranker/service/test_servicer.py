@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
-from ranker.server import RankerServer, running
+from ranker.service.server import RankerServer, running
 from tests.ranker.serving_world import (
     BEST_FIRST,
     LOGIT_WEIGHT,

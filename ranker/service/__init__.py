@@ -1,0 +1,1 @@
+"""Requests over the wire in, ranked answers out: everything between gRPC and one generation."""
