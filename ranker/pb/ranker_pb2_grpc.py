@@ -44,6 +44,11 @@ class RankerServiceStub:
                 request_serializer=ranker_dot_pb_dot_ranker__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=ranker_dot_pb_dot_ranker__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.StreamRerank = channel.unary_stream(
+                '/sommelier.ranker.v1.RankerService/StreamRerank',
+                request_serializer=ranker_dot_pb_dot_ranker__pb2.StreamRerankRequest.SerializeToString,
+                response_deserializer=ranker_dot_pb_dot_ranker__pb2.StreamRerankResponse.FromString,
+                _registered_method=True)
         self.GetInfo = channel.unary_unary(
                 '/sommelier.ranker.v1.RankerService/GetInfo',
                 request_serializer=ranker_dot_pb_dot_ranker__pb2.GetInfoRequest.SerializeToString,
@@ -68,6 +73,14 @@ class RankerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamRerank(self, request, context):
+        """Rerank in steps: retrieval's order at once, then a better order after every pass of the LLM,
+        until all is scored or the deadline is near. The last message says is_final.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetInfo(self, request, context):
         """What this server speaks: limits, spaces, generation, model.
         """
@@ -87,6 +100,11 @@ def add_RankerServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=ranker_dot_pb_dot_ranker__pb2.RecommendRequest.FromString,
                     response_serializer=ranker_dot_pb_dot_ranker__pb2.RecommendResponse.SerializeToString,
+            ),
+            'StreamRerank': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamRerank,
+                    request_deserializer=ranker_dot_pb_dot_ranker__pb2.StreamRerankRequest.FromString,
+                    response_serializer=ranker_dot_pb_dot_ranker__pb2.StreamRerankResponse.SerializeToString,
             ),
             'GetInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInfo,
@@ -148,6 +166,33 @@ class RankerService:
             '/sommelier.ranker.v1.RankerService/Recommend',
             ranker_dot_pb_dot_ranker__pb2.RecommendRequest.SerializeToString,
             ranker_dot_pb_dot_ranker__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamRerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sommelier.ranker.v1.RankerService/StreamRerank',
+            ranker_dot_pb_dot_ranker__pb2.StreamRerankRequest.SerializeToString,
+            ranker_dot_pb_dot_ranker__pb2.StreamRerankResponse.FromString,
             options,
             channel_credentials,
             insecure,
