@@ -4,7 +4,7 @@ Everything is checked before the first answer: the files against the manifest, t
 adapter and tokens against each other, every item's tokens against the store.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,6 +86,12 @@ class LoadedGeneration:
     ) -> Ranking:
         """The final order; the first `num_explained` items say how their scores come about."""
         return self.reranker.rerank(self._asked(query), candidates, num_explained=num_explained)
+
+    def refine(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+    ) -> Iterator[Ranking]:
+        """The final order in steps, as `ranker.serving.Serving` has it."""
+        yield self.rerank(query, candidates, num_explained=num_explained)
 
     def without(self, name: str) -> "LoadedGeneration":
         """The same route with one block left out of retrieval, and a modality's out of fusion.

@@ -4,7 +4,7 @@ The service speaks only to this contract, so that a test can serve a small world
 answers are known, over the same real gRPC server.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -68,4 +68,20 @@ class Serving(Protocol):
     def rerank(
         self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
     ) -> Ranking:
-        """The final order of these candidates; the first `num_explained` with explanations."""
+        """The final order of these candidates; the first `num_explained` with explanations.
+
+        It is the last of `refine`, bit for bit.
+        """
+
+    def refine(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+    ) -> Iterator[Ranking]:
+        """The order of these candidates in steps, so that whoever is short of time can stop.
+
+        First retrieval's order (`num_scored` 0, judged by `retrieval_order`), before the LLM has
+        computed anything; then a ranking after each pass of the LLM, of which some are no better
+        than the last (the history was read, a part of the explanation is done); at last the
+        complete one. Nothing is computed before the next ranking is asked for. Passes come in the
+        order (retrieval rank, item id): what one gives depends on the candidates, not on their
+        order here, and not on whether it is the last that is asked for.
+        """

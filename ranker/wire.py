@@ -27,6 +27,9 @@ TO_STATUS = {
     Status.OK: pb.ITEM_STATUS_OK,
     Status.UNKNOWN_ITEM: pb.ITEM_STATUS_UNKNOWN_ITEM,
     Status.MISSING_VECTORS: pb.ITEM_STATUS_MISSING_VECTORS,
+    Status.TRUNCATED: pb.ITEM_STATUS_TRUNCATED,
+    Status.NOT_SCORED: pb.ITEM_STATUS_NOT_SCORED,
+    Status.FILTERED: pb.ITEM_STATUS_FILTERED,
 }
 FROM_STATUS: dict[int, Status] = {value: status for status, value in TO_STATUS.items()}
 Noun = TypeVar("Noun")

@@ -1,12 +1,15 @@
 """A small served generation whose right answers are known: scores come from a table.
 
 Items `a` to `e`; the reranker reverses what retrieval thinks of them, except that `c` and `d` tie.
-`e` has no vectors. Work can be held at a gate, to see what happens to requests meanwhile.
+`e` has no vectors. Two items are scored in a pass, at one token each, after a pass that reads the
+history. Work can be held at a gate, to see what happens to requests meanwhile, and a test can step
+in before every pass.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from embedders.items import Interaction, Modality
@@ -23,6 +26,7 @@ TEXT_SPACE = Space(modality=Modality.TEXT, encoder="table", revision="1", dim=3)
 FUSED_SPACE = Space(modality=None, encoder="tokens", revision="1", dim=2, is_normalized=False)
 BEHAVIORS = ("purchase", "view")
 LOGIT_WEIGHT = 0.7
+PASS_SIZE = 2
 BORN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 SEEN = Interaction(item_id="a", behavior="view", timestamp=BORN)
 
@@ -39,6 +43,10 @@ class TableServing:
         self.error: Exception | None = None
         self.info_error: Exception | None = None
         self.behaviors = BEHAVIORS
+        self.before_pass: Callable[[int], None] = lambda number: None
+        """Called before each pass, which are counted from 0: the history's."""
+        self.tokens_of_pass: dict[int, int] = {}
+        """What passes say of themselves, where that is not the truth."""
 
     @property
     def info(self) -> ServingInfo:
@@ -77,16 +85,55 @@ class TableServing:
     def rerank(
         self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
     ) -> Ranking:
+        *_, last = self.refine(query, candidates, num_explained=num_explained)
+        return last
+
+    def refine(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+    ) -> Iterator[Ranking]:
+        """Passes: the history, then two items each, then the explanations."""
         self.reranked.append(query)
-        order = sorted(candidates, key=lambda each: (-SCORES[each.item_id], each.item_id))
+        waiting = sorted(candidates, key=lambda each: (each.rank, each.item_id))
+        done: list[Candidate] = []
+        yield self._ranking(done, waiting, tokens_ahead=self._tokens(0, 1))
+        self.before_pass(0)
+        yield self._ranking(done, waiting, tokens_ahead=self._tokens(1, PASS_SIZE))
+        number = 1
+        while waiting:
+            self.before_pass(number)
+            done, waiting = done + waiting[:PASS_SIZE], waiting[PASS_SIZE:]
+            number += 1
+            if waiting or num_explained:
+                tokens = self._tokens(number, len(waiting[:PASS_SIZE]) or num_explained)
+                yield self._ranking(done, waiting, tokens_ahead=tokens)
+        if num_explained:
+            self.before_pass(number)
+        yield self._ranking(done, waiting, num_explained=num_explained)
+
+    def _tokens(self, number: int, truth: int) -> int:
+        return self.tokens_of_pass.get(number, truth)
+
+    def _ranking(
+        self,
+        done: Sequence[Candidate],
+        waiting: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        tokens_ahead: int = 0,
+    ) -> Ranking:
+        order = sorted(done, key=lambda each: (-SCORES[each.item_id], each.item_id))
+        scored = [
+            _ranked(each, rank, is_explained=rank <= num_explained)
+            for rank, each in enumerate(order, start=1)
+        ]
+        others = [_not_scored(each, rank) for rank, each in enumerate(waiting, start=len(done) + 1)]
         return Ranking(
-            items=tuple(
-                _ranked(each, rank, is_explained=rank <= num_explained)
-                for rank, each in enumerate(order, start=1)
-            ),
+            items=(*scored, *others),
             generation_id=self._generation_id,
-            judged_by="table",
+            judged_by="table" if done else "retrieval_order",
             logit_weight=LOGIT_WEIGHT,
+            num_scored=len(done),
+            tokens_ahead=tokens_ahead,
         )
 
     @contextmanager
@@ -126,3 +173,9 @@ def _ranked(candidate: Candidate, rank: int, *, is_explained: bool) -> RankedIte
         probability=SCORES[candidate.item_id] / 2 if has_vectors else None,
         explanation=explained(candidate.item_id) if is_explained else None,
     )
+
+
+def _not_scored(candidate: Candidate, rank: int) -> RankedItem:
+    item = _ranked(candidate, rank, is_explained=False)
+    prior = item.score - LOGIT_WEIGHT * item.logit
+    return replace(item, score=prior, logit=0.0, status=Status.NOT_SCORED, probability=None)
