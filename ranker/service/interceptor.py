@@ -1,13 +1,10 @@
-"""Whatever a method raises in, one gRPC status out; every ended request is counted.
+"""gRPC's calls in, exchanges out: what a method raises becomes its status with details.
 
 A StatusError goes out as it is, a ValueError says what its caller can mend, and of anything else
-only an id goes out: the log has the cause under it.
+only an id goes out: the log has the cause under it (`ranker.service.exchange`).
 """
 
-import asyncio
-import logging
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -16,20 +13,20 @@ from grpc_status import rpc_status
 
 from ranker.pb import ranker_pb2 as pb
 from ranker.service import statuses
-from ranker.service.metrics import Metrics
+from ranker.service.exchange import Exchanges
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RankerService"].full_name
-
-log = logging.getLogger(__name__)
-
-Behavior = Callable[[Any, Any], Awaitable[Any]]
+TRACE_HEADERS = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg, unused-ignore]
-    """Stands before the methods of the ranker's service; health and reflection pass by."""
+    """Stands before the methods of the ranker's service; health and reflection pass by.
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    The first of all interceptors, so that it also sees what those behind it refuse.
+    """
+
+    def __init__(self, exchanges: Exchanges) -> None:
+        self._exchanges = exchanges
 
     async def intercept_service(
         self,
@@ -41,29 +38,44 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg, u
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
         if handler is None or service != SERVICE_NAME:
             return handler
-        return grpc.unary_unary_rpc_method_handler(
-            self._answering(handler.unary_unary, method),
-            request_deserializer=_tolerant(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
+        codec = {
+            "request_deserializer": _tolerant(handler.request_deserializer),
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.response_streaming:
+            behavior = self._streaming(handler.unary_stream, method)
+            return grpc.unary_stream_rpc_method_handler(behavior, **codec)
+        behavior = self._answering(handler.unary_unary, method)
+        return grpc.unary_unary_rpc_method_handler(behavior, **codec)
 
-    def _answering(self, behavior: Behavior, method: str) -> Behavior:
+    def _answering(self, behavior: Callable[[Any, Any], Awaitable[Any]], method: str) -> Any:
         async def answer(request: Any, context: Any) -> Any:
             try:
-                if isinstance(request, DecodeError):
-                    raise statuses.malformed(f"{method}Request")
-                response = await behavior(request, context)
-            except asyncio.CancelledError:
-                self._metrics.count(method=method, code=grpc.StatusCode.CANCELLED.name)
-                raise
-            except Exception as error:
-                status = _status_of(error, method=method, request=request)
-                self._metrics.count(method=method, code=status.code.name)
-                await _abort(context, status)
-            self._metrics.count(method=method, code=grpc.StatusCode.OK.name)
-            return response
+                with self._exchange(method, request, context) as exchange:
+                    response = await behavior(request, context)
+                    exchange.sent(response)
+                    return response
+            except statuses.StatusError as error:
+                await _abort(context, error)
 
         return answer
+
+    def _streaming(self, behavior: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Any:
+        async def answers(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                with self._exchange(method, request, context) as exchange:
+                    async for response in behavior(request, context):
+                        exchange.sent(response)
+                        yield response
+            except statuses.StatusError as error:
+                await _abort(context, error)
+
+        return answers
+
+    def _exchange(self, method: str, request: Any, context: Any) -> Any:
+        metadata = context.invocation_metadata() or ()
+        headers = {key: value for key, value in metadata if key in TRACE_HEADERS}
+        return self._exchanges.begin(method, request, protocol="grpc", headers=headers)
 
 
 def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -79,21 +91,6 @@ def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             return error
 
     return parse
-
-
-def _status_of(error: Exception, *, method: str, request: Any) -> statuses.StatusError:
-    # Quoted in the log: a caller's text must not be able to write lines of its own there.
-    request_id = getattr(request, "request_id", "")  # GetInfo has none
-    match error:
-        case statuses.StatusError():
-            return error
-        case ValueError():
-            log.warning("%s %r: refused", method, request_id, exc_info=error)
-            return statuses.refused(error)
-        case _:
-            error_id = uuid.uuid4().hex[:12]
-            log.error("%s %r: error %s", method, request_id, error_id, exc_info=error)
-            return statuses.internal(error_id)
 
 
 async def _abort(context: Any, error: statuses.StatusError) -> NoReturn:

@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ranker.limits import ServerConfig, ServiceLimits
 from ranker.pb import ranker_pb2_grpc as pb_grpc
+from ranker.service.exchange import Exchanges
 from ranker.service.interceptor import SERVICE_NAME, StatusInterceptor
 from ranker.service.metrics import Metrics
 from ranker.service.servicer import RankerService
@@ -119,8 +120,10 @@ async def serve(
     """
     config, limits, metrics = config or ServerConfig(), limits or ServiceLimits(), Metrics()
     service = RankerService(serving, limits=limits, metrics=metrics)
+    exchanges = Exchanges([metrics.observe])
+    metrics.watch_under_way(lambda: exchanges.num_under_way)
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor(metrics)],
+        interceptors=[StatusInterceptor(exchanges)],
         options=[
             # gRPC would let a second server share the port, and every other request go astray.
             ("grpc.so_reuseport", 0),

@@ -96,9 +96,6 @@ class RankerService(pb_grpc.RankerServiceServicer):
         job = Job(context.time_remaining())
         outcome = await self._workers.run(lambda: carry_out(plan, job, watch), job=job)
         watch.lap("total")
-        for stage, seconds in watch.seconds.items():
-            self._metrics.observe_stage(method=plan.method, stage=stage, seconds=seconds)
-        self._metrics.observe_candidates(method=plan.method, num_candidates=outcome.num_candidates)
         return outcome
 
 
@@ -112,6 +109,7 @@ def _fill(
     response.generation_id = plan.serving.info.generation_id
     response.judged_by = outcome.judged_by
     response.logit_weight = outcome.logit_weight
+    response.scored_count = outcome.num_candidates
     response.items.extend(wire.to_ranked_item(item, title=title) for item, title in outcome.items)
     response.timings.CopyFrom(
         pb.Timings(**{f"{stage}_ms": seconds * 1e3 for stage, seconds in watch.seconds.items()})

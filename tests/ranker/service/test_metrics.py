@@ -4,12 +4,13 @@ import urllib.request
 
 import pytest
 
+from ranker.service.exchange import Exchange
 from ranker.service.metrics import Metrics
 
 
 def test_two_servers_in_one_process_count_apart() -> None:
     first, second = Metrics(), Metrics()
-    first.count(method="Rerank", code="OK")
+    first.observe(Exchange(method="Rerank", protocol="grpc"))
     labels = {"method": "Rerank", "code": "OK"}
     assert first.registry.get_sample_value("sommelier_requests_total", labels) == 1
     assert second.registry.get_sample_value("sommelier_requests_total", labels) is None
@@ -27,7 +28,7 @@ def test_closing_frees_the_port_and_may_be_repeated() -> None:
     metrics = Metrics()
     port = metrics.serve(host="127.0.0.1", port=0)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
-        assert b"sommelier_queue_depth" in page.read()
+        assert b"sommelier_requests_total" in page.read()
     with pytest.raises(OSError, match="in use"):
         Metrics().serve(host="127.0.0.1", port=port)
     metrics.close()

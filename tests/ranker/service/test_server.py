@@ -115,7 +115,12 @@ def test_reflection_lets_a_stranger_find_the_methods() -> None:
         database = ProtoReflectionDescriptorDatabase(channel)
         assert SERVICE in database.get_services()
         described = DescriptorPool(database).FindServiceByName(SERVICE)
-        assert sorted(described.methods_by_name) == ["GetInfo", "Recommend", "Rerank"]
+        assert sorted(described.methods_by_name) == [
+            "GetInfo",
+            "Recommend",
+            "Rerank",
+            "StreamRerank",
+        ]
 
 
 def test_reflection_can_be_switched_off() -> None:
