@@ -194,6 +194,20 @@ class Attributes:
         check(filter, self)
         return self.mask(filter) if item_ids is None else self.aligned(item_ids).mask(filter)
 
+    def passing(self, filter: Filter, item_ids: Iterable[str]) -> list[str]:
+        """Those of these items that the filter allows, in their order; one that is not held has no
+        value in any column.
+
+        Raises:
+            ValueError: as `allowed`.
+        """
+        mask_N, row_of = self.allowed(filter), self._row_of
+        return [
+            one
+            for one in item_ids
+            if (mask_N[row_of[one]] if one in row_of else filter.allows_bare(one))
+        ]
+
     def aligned(self, item_ids: Sequence[str]) -> "Attributes":
         """The attributes of these items in this order; the last alignment is kept."""
         wanted = tuple(item_ids)

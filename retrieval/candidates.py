@@ -18,6 +18,8 @@ class Query:
 
     user_id: str = ""
     history: tuple[Interaction, ...] | None = None
+    recent: tuple[Interaction, ...] = ()
+    """What happened after the stored history, for whoever looks that up to read behind it."""
     as_of: datetime | None = None
     exclude_seen: bool = True
     exclude: frozenset[str] = frozenset()

@@ -97,6 +97,11 @@ class Filter:
         """Whether every item passes."""
         return not (self.among or self.between or self.deny) and self.allow is None
 
+    def allows_bare(self, item_id: str) -> bool:
+        """Whether an item may be answered with of which no attribute is known."""
+        is_named = self.allow is None or item_id in self.allow
+        return is_named and item_id not in self.deny and not self.conditions
+
     @classmethod
     def parse(
         cls,

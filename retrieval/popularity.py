@@ -32,13 +32,13 @@ class Popular:
         """Most popular first, ties by item id."""
 
     def ordered(self, item_ids: Collection[str]) -> list[str]:
-        """Items of the catalog, most popular first, ties by item id."""
-        return sorted(item_ids, key=lambda item_id: (-self.shares[item_id], item_id))
+        """Items, most popular first, ties by item id; one outside the catalog has no count."""
+        return sorted(item_ids, key=lambda item_id: (-self.shares.get(item_id, 0.0), item_id))
 
     def candidates(self, item_ids: Sequence[str]) -> list[Candidate]:
         """Ordered items as candidates for whom nothing but popularity speaks."""
         return [
-            Candidate(item_id=item_id, score=self.shares[item_id], rank=rank)
+            Candidate(item_id=item_id, score=self.shares.get(item_id, 0.0), rank=rank)
             for rank, item_id in enumerate(item_ids, start=1)
         ]
 

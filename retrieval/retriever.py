@@ -17,8 +17,10 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
+from embedders.vectors import Embeddings
 from retrieval.attributes import Attributes
 from retrieval.base import Index, QueryEncoder
+from retrieval.brought import exchanged, relisted
 from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
 from retrieval.exact_ranks import RankedQuery, ranks
@@ -72,7 +74,7 @@ class Retriever:
         self.items = item_vectors
         self.encoder = query_encoder
         self._fusion = fusion
-        self._attributes = attributes or Attributes(item_vectors.item_ids, {})
+        self.attributes = attributes or Attributes(item_vectors.item_ids, {})
         self._popularity = Popular(popularity, item_vectors.item_ids)
 
     def reading(self, encoder: QueryEncoder, *, without: frozenset[str]) -> "Retriever":
@@ -114,7 +116,7 @@ class Retriever:
         answers: list[list[Candidate]] = [[] for _ in queries]
         for asked, proposed in self._proposals(queries, limit):
             if asked.encoded.vectors:
-                answers[asked.place] = self._candidates(asked, proposed)[:limit]
+                answers[asked.place] = self._candidates(asked, proposed, self.items)[:limit]
             else:
                 answers[asked.place] = self._popularity.candidates(proposed)
         return answers
@@ -132,7 +134,7 @@ class Retriever:
         answers: list[tuple[list[str], list[float]]] = [([], []) for _ in queries]
         for asked, proposed in self._proposals(queries, limit):
             if asked.encoded.vectors:
-                found = self._scored(asked, proposed)
+                found = self._scored(asked, proposed, self.items)
                 best = [self.items.item_ids[row] for row in found.rows_K[:limit].tolist()]
                 answers[asked.place] = (best, found.scores_K[:limit].tolist())
             else:
@@ -157,20 +159,32 @@ class Retriever:
                 answers[asked.place] = (item_ids, listed(asked, plain, self.items))
         return answers
 
-    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
+    def score(
+        self, query: Query, item_ids: Sequence[str], *, brought: Sequence[Embeddings] = ()
+    ) -> list[Candidate]:
         """The known ones among `item_ids`, best first, ties by item id; none is left out.
+
+        Args:
+            query: Whose.
+            item_ids: Distinct.
+            brought: Vectors for some of them, of one space each, in the place of those that are
+                held; who has any is known.
 
         Raises:
             ValueError: the query's history is None, an item is named twice, or a weight is below
-                0 or of a block that there is not.
+                0 or of a block that there is not, or vectors are of a space that there is not.
         """
         if len(set(item_ids)) < len(item_ids):
             raise ValueError("an item is named twice")
         asked = self._asked([query], 0)[0]
-        known = [item_id for item_id in item_ids if item_id in self.items.row_of]
-        if asked.encoded.vectors:
-            return self._candidates(asked, known)
-        return self._popularity.candidates(self._popularity.ordered(known))
+        items = exchanged(self.items, item_ids, brought) if brought else self.items
+        known = [item_id for item_id in item_ids if item_id in items.row_of]
+        if not asked.encoded.vectors:
+            return self._popularity.candidates(self._popularity.ordered(known))
+        if brought and self._fusion is not None:
+            asked = self._with_lists([asked])[0]
+            asked = relisted(asked, self.items, items, brought, depth=self._fusion.depth)
+        return self._candidates(asked, known, items)
 
     def exact_ranks(
         self, queries: Sequence[Query], item_ids: Sequence[Collection[str]]
@@ -285,25 +299,27 @@ class Retriever:
         """Which items may be in the answer, [N]."""
         allowed_N = np.ones(len(self.items), dtype=np.bool_)
         if asked.query.filters is not None:
-            allowed_N &= self._attributes.allowed(asked.query.filters, self.items.item_ids)
+            allowed_N &= self.attributes.allowed(asked.query.filters, self.items.item_ids)
         allowed_N[[self.items.row_of[item_id] for item_id in asked.hidden]] = False
         return allowed_N
 
-    def _scored(self, asked: Asked, item_ids: Sequence[str]) -> Scored:
+    def _scored(self, asked: Asked, item_ids: Sequence[str], items: ItemVectors) -> Scored:
         """These known items, each by itself, in order."""
-        plain = scored(asked, self.items, item_ids)
+        plain = scored(asked, items, item_ids)
         if self._fusion is None:
             return plain
         if asked.lists is None:
             asked = self._with_lists([asked])[0]
-        return fused(asked, plain, self.items, self._fusion)
+        return fused(asked, plain, items, self._fusion)
 
-    def _candidates(self, asked: Asked, item_ids: Sequence[str]) -> list[Candidate]:
+    def _candidates(
+        self, asked: Asked, item_ids: Sequence[str], items: ItemVectors
+    ) -> list[Candidate]:
         """Score these known items by themselves and put them in order."""
-        found = self._scored(asked, item_ids)
+        found = self._scored(asked, item_ids, items)
         evidence: list[dict[str, float]] = [{} for _ in found.rows_K]
         for name, cosines_K in found.cosines.items():
-            is_there_K = self.items.is_present(name)[found.rows_K].tolist()
+            is_there_K = items.is_present(name)[found.rows_K].tolist()
             for shown, cosine, is_there in zip(
                 evidence, cosines_K.tolist(), is_there_K, strict=True
             ):
@@ -312,7 +328,7 @@ class Retriever:
         agreement = asked.encoded.agreement
         return [
             Candidate(
-                item_id=self.items.item_ids[row],
+                item_id=items.item_ids[row],
                 score=score,
                 rank=rank,
                 evidence=shown,
