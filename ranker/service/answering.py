@@ -1,18 +1,23 @@
 """One request's blocking work: candidates found, reranked and named, each stage timed.
 
-Runs in a worker thread and touches neither gRPC's context nor the event loop.
+Runs in a worker thread and touches neither gRPC's context nor the event loop. Before every pass of
+the LLM it asks whether anybody still waits, and whether there is time: a request that may be
+answered at any time is answered with what is known once the next pass is likely to take too long.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ranker.ranking import RankedItem, Ranking, Status
 from ranker.service import statuses
+from ranker.service.pace import Pace
 from ranker.service.workers import Job
 from ranker.serving import Serving
 from retrieval.candidates import Candidate, Query
+
+RESERVE_S = 0.005  # kept of a caller's time for writing the answer and bringing it there
 
 
 class Stopwatch:
@@ -24,12 +29,12 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Times what happens inside."""
+        """Times what happens inside, on top of what the stage took before."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = time.perf_counter() - began
+            self.seconds[name] += time.perf_counter() - began
 
     def lap(self, name: str) -> None:
         """Books everything since the making under this stage."""
@@ -49,6 +54,10 @@ class Plan:
     top_k: int
     explains: bool = False
     """Whether all that is returned is explained."""
+    anytime: bool = False
+    """Whether an answer that is not complete is better than none."""
+    pace: Pace = field(default_factory=Pace)
+    """Of those who carry out; what it learns serves the next request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,53 +69,127 @@ class Outcome:
     judged_by: str
     logit_weight: float
     num_candidates: int
+    num_scored: int
+    is_final: bool
+    """Whether none follows."""
+    degraded: bool
+    """Whether time ran out before it was complete."""
 
 
 def carry_out(plan: Plan, job: Job, watch: Stopwatch) -> Outcome:
-    """Finds and reranks; the deadline and the caller's patience are looked at between.
+    """The last of `steps`; none of the others is made.
 
     Raises:
         StatusError: an unknown user, or a deadline that passed.
     """
+    candidates = _found(plan, job, watch)
+    *_, last = _rankings(plan, candidates, job, watch)
+    return _outcome(plan, candidates, last, is_final=True)
+
+
+def steps(plan: Plan, job: Job, watch: Stopwatch) -> Iterator[Outcome]:
+    """Finds and reranks, better with each outcome; the last one says that it is final.
+
+    The deadline and the caller's patience are looked at between all stages and passes. Where the
+    plan is `anytime`, a deadline that comes near ends the steps, after the retriever's order at
+    least; else it ends the request.
+
+    Raises:
+        StatusError: an unknown user, or a deadline that passed.
+    """
+    candidates = _found(plan, job, watch)
+    num_scored = -1
+    for ranking, is_final in _rankings(plan, candidates, job, watch):
+        if is_final or ranking.num_scored > num_scored:
+            num_scored = ranking.num_scored
+            yield _outcome(plan, candidates, ranking, is_final=is_final)
+
+
+def _found(plan: Plan, job: Job, watch: Stopwatch) -> Sequence[Candidate]:
     watch.lap("queue")
     user_id, serving = plan.query.user_id, plan.serving
     if user_id and serving.history(user_id) is None:
         raise statuses.unknown_user(user_id)
     with watch.stage("retrieve"):
         candidates = plan.find()
-    job.check("reranking")
-    ranking = None
-    if candidates:
+    return candidates
+
+
+def _rankings(
+    plan: Plan, candidates: Sequence[Candidate], job: Job, watch: Stopwatch
+) -> Iterator[tuple[Ranking, bool]]:
+    """Every ranking of the candidates, and whether it is the final one.
+
+    The first costs no pass of the LLM: an `anytime` plan gets it however late it is.
+    """
+    serving = plan.serving
+    if not candidates:
+        yield Ranking(items=(), generation_id=serving.info.generation_id, judged_by=""), True
+        return
+    if not plan.anytime:
+        job.check("reranking")
+    refined = serving.refine(
+        plan.query, candidates, num_explained=plan.top_k if plan.explains else 0
+    )
+    with watch.stage("rerank"):
+        ranking = next(refined)
+    while ranking.tokens_ahead and not _is_short(plan, job, ranking):
+        yield ranking, False
+        job.check("the next pass of the LLM")
+        began = time.perf_counter()
         with watch.stage("rerank"):
-            ranking = serving.rerank(
-                plan.query, candidates, num_explained=plan.top_k if plan.explains else 0
-            )
+            better = next(refined)
+        plan.pace.learn(num_tokens=_done(ranking, better), seconds=time.perf_counter() - began)
+        ranking = better
+    yield ranking, True
+
+
+def _is_short(plan: Plan, job: Job, ranking: Ranking) -> bool:
+    """Whether the next better ranking is likely to come too late for whoever would rather stop."""
+    if not plan.anytime:
+        return False
+    return job.time_left_s < RESERVE_S + plan.pace.likely_s(ranking.tokens_ahead)
+
+
+def _done(before: Ranking, after: Ranking) -> int:
+    """How many tokens the pass between two rankings computed."""
+    is_better = after.num_scored > before.num_scored
+    return before.tokens_ahead - (0 if is_better else after.tokens_ahead)
+
+
+def _outcome(
+    plan: Plan, candidates: Sequence[Candidate], ranking: Ranking, *, is_final: bool
+) -> Outcome:
     items = _complete(ranking, plan, found={candidate.item_id for candidate in candidates})
     return Outcome(
-        items=tuple((item, serving.title(item.item_id) or "") for item in items),
-        judged_by=ranking.judged_by if ranking else "",
-        logit_weight=ranking.logit_weight if ranking else 1.0,
+        items=tuple((item, plan.serving.title(item.item_id) or "") for item in items),
+        judged_by=ranking.judged_by,
+        logit_weight=ranking.logit_weight,
         num_candidates=len(candidates),
+        num_scored=ranking.num_scored,
+        is_final=is_final,
+        degraded=is_final and ranking.tokens_ahead > 0,
     )
 
 
-def _complete(ranking: Ranking | None, plan: Plan, *, found: set[str]) -> list[RankedItem]:
+def _complete(ranking: Ranking, plan: Plan, *, found: set[str]) -> list[RankedItem]:
     """The ranking, then by id what could not be ranked, cut to what was asked for."""
-    judged = ranking.items if ranking else ()
-    ranked = [item for item in judged if item.rank > 0]
-    unranked = [item for item in judged if item.rank == 0]
-    unranked += [_unknown(item_id) for item_id in plan.asked if item_id not in found]
+    ranked = [item for item in ranking.items if item.rank > 0]
+    unranked = [item for item in ranking.items if item.rank == 0]
+    unranked += [_left_out(item_id, plan) for item_id in plan.asked if item_id not in found]
     unranked.sort(key=lambda item: item.item_id)
     return (ranked + unranked)[: plan.top_k]
 
 
-def _unknown(item_id: str) -> RankedItem:
+def _left_out(item_id: str, plan: Plan) -> RankedItem:
+    """An item that the caller brought and that is no candidate: unknown, or not to be shown."""
+    is_held = plan.serving.title(item_id) is not None
     return RankedItem(
         item_id=item_id,
         rank=0,
         score=0.0,
         logit=0.0,
-        status=Status.UNKNOWN_ITEM,
+        status=Status.FILTERED if is_held and plan.query.filters else Status.UNKNOWN_ITEM,
         retrieval_rank=0,
         retrieval_score=0.0,
     )

@@ -1,6 +1,6 @@
 """One request's blocking work, without any server around it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,17 +16,17 @@ from tests.ranker.serving_world import TableServing
 class Forgetful(TableServing):
     """Cannot rank `c`, and says so at the head of its ranking."""
 
-    def rerank(
+    def refine(
         self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
-    ) -> Ranking:
-        ranking = super().rerank(query, candidates, num_explained=num_explained)
-        unranked = [
-            replace(item, rank=0, status=Status.UNKNOWN_ITEM)
-            for item in ranking.items
-            if item.item_id == "c"
-        ]
-        others = [item for item in ranking.items if item.item_id != "c"]
-        return replace(ranking, items=(*unranked, *others))
+    ) -> Iterator[Ranking]:
+        for ranking in super().refine(query, candidates, num_explained=num_explained):
+            unranked = [
+                replace(item, rank=0, status=Status.UNKNOWN_ITEM)
+                for item in ranking.items
+                if item.item_id == "c"
+            ]
+            others = [item for item in ranking.items if item.item_id != "c"]
+            yield replace(ranking, items=(*unranked, *others))
 
 
 def plan(serving: TableServing, *asked: str, user_id: str = "ada", top_k: int = 9) -> Plan:
