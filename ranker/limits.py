@@ -5,8 +5,17 @@ callers (they read it with GetInfo): a request beyond it is refused, never cut i
 """
 
 from dataclasses import dataclass, fields
+from pathlib import Path
+
+from retrieval import filters
 
 DEFAULT_PORT = 50051  # the port that gRPC's own examples and tools take for granted
+FILTER_CAN_HOLD = {
+    "filter_conditions": filters.MAX_CONDITIONS,
+    "filter_values": filters.MAX_VALUES,
+    "filter_item_ids": filters.MAX_IDS,
+}
+MAY_BE_NONE = {"queue", "text_length", "vector_bytes", *FILTER_CAN_HOLD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +48,25 @@ class ServiceLimits:
     explained: int = 50
     """Items returned by a request that asks for explanations: each costs as much as 31 candidates
     where it is in five blocks."""
+    text_length: int = 2000
+    """Characters of the text that a request brings; 0 refuses any."""
+    vector_bytes: int = 2 * 1024 * 1024
+    """Of all vectors that one request brings; 0 refuses any."""
+    filter_conditions: int = 32
+    """Conditions of one filter; 0 refuses any."""
+    filter_values: int = 1000
+    """Values in all conditions of one filter; 0 refuses any."""
+    filter_item_ids: int = 10_000
+    """Items that one filter may name; 0 refuses any."""
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            value, least = getattr(self, limit.name), 0 if limit.name == "queue" else 1
+            value, least = getattr(self, limit.name), 0 if limit.name in MAY_BE_NONE else 1
             if value < least:
                 raise ValueError(f"limits.{limit.name} must be at least {least}, got {value}")
+        for name, most in FILTER_CAN_HOLD.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"limits.{name} must be at most {most}, got {getattr(self, name)}")
         for default, limit_name in (
             ("default_candidates", "candidates"),
             ("default_top_k", "top_k"),
@@ -61,11 +83,12 @@ class ServerConfig:
     """Where the server listens, and what it shows besides its service.
 
     Raises:
-        ValueError: a port outside 0 to 65535, or a negative size or age.
+        ValueError: a port outside 0 to 65535, a negative size or age, a number of nothing at all,
+            or half of what TLS needs.
     """
 
     host: str = "127.0.0.1"
-    """The loopback by default: traffic is not encrypted, so opening it to others is a decision."""
+    """The loopback by default; any other needs TLS, or insecure = true."""
     port: int = DEFAULT_PORT
     """0 picks a free one."""
     reflection: bool = True
@@ -80,8 +103,34 @@ class ServerConfig:
     prefix_cache_mib: int = 64
     """What the ranker holds at most of the histories that it read, for the same users' next
     requests; 0 reads each anew."""
+    insecure: bool = False
+    """Whether others may reach the server without TLS, where something in front of it encrypts."""
+    tls_certificate: Path | None = None
+    """A chain of certificates in PEM, the server's own first; read anew when the file changes."""
+    tls_key: Path | None = None
+    """Its private key in PEM, without a password."""
+    tls_client_ca: Path | None = None
+    """Who vouches for callers, in PEM: each then needs a certificate, which also names them."""
+    callers: Path | None = None
+    """A file of those who may call, which `sommelier token` writes: each then needs a token, or a
+    certificate that it names. Read anew when it changes."""
+    requests_per_s: float | None = None
+    """What each caller without a rate of their own may ask in the long run; None sets no rate.
+    Where callers are not told apart, all of them together."""
+    burst: int | None = None
+    """What each may ask at once, after a pause; None takes a second's requests."""
+    connections: int = 1000
+    """Held at once; further ones are turned away."""
+    streams: int = 256
+    """Calls at once on one connection; further ones wait at the caller's."""
+    connection_age_s: float = 1800.0
+    """How old a connection may become before it is closed, its calls ended first; callers open
+    another one by themselves. 0 sets no end."""
+    keepalive_s: float = 60.0
+    """After so much silence a connection is asked whether somebody is there."""
 
     def __post_init__(self) -> None:
+        self._check_security()
         for name in ("feature_cache_bytes", "history_age_s", "prefix_cache_mib"):
             if getattr(self, name) < 0:
                 raise ValueError(f"server.{name} must not be negative, got {getattr(self, name)}")
@@ -89,3 +138,21 @@ class ServerConfig:
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:
                 raise ValueError(f"server.{name} must be between 0 and 65535, got {port}")
+
+    def _check_security(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("server.tls_certificate and server.tls_key belong together: set both")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("server.tls_client_ca needs server.tls_certificate and server.tls_key")
+        if self.requests_per_s is not None and not 0 < self.requests_per_s < float("inf"):
+            raise ValueError(f"server.requests_per_s must be above 0, got {self.requests_per_s}")
+        if self.burst is not None and self.requests_per_s is None:
+            raise ValueError("server.burst belongs to server.requests_per_s: set both")
+        for name in ("burst", "connections", "streams", "keepalive_s"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"server.{name} must be at least 1, got {value}")
+        if self.connection_age_s < 0:
+            raise ValueError(
+                f"server.connection_age_s must not be negative, got {self.connection_age_s}"
+            )

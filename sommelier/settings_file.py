@@ -87,7 +87,7 @@ def parse(table: Mapping[str, Any], *, source: str = "the settings") -> Settings
 
 def resolve(settings: Settings, base: Path) -> Settings:
     """The same settings with absolute paths; `base` is the folder of their file."""
-    paths, store = settings.paths, settings.store
+    paths, store, server = settings.paths, settings.store, settings.server
     workspace = _join(base, paths.workspace)
     llm = settings.ranker.llm
     return replace(
@@ -111,6 +111,14 @@ def resolve(settings: Settings, base: Path) -> Settings:
             for one in settings.encoders
         ),
         ranker=replace(settings.ranker, llm=replace(llm, model=_local(base, llm.model))),
+        server=replace(
+            server,
+            **{
+                name: _join(base, path)
+                for name in ("tls_certificate", "tls_key", "tls_client_ca", "callers")
+                if (path := getattr(server, name)) is not None
+            },
+        ),
     )
 
 

@@ -25,9 +25,13 @@ class Reason(StrEnum):
     MALFORMED_MESSAGE = "MALFORMED_MESSAGE"
     UNKNOWN_USER = "UNKNOWN_USER"
     WRONG_GENERATION = "WRONG_GENERATION"
+    WRONG_SPACE = "WRONG_SPACE"
     QUEUE_FULL = "QUEUE_FULL"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    RATE_LIMITED = "RATE_LIMITED"
     INTERNAL = "INTERNAL"
 
 
@@ -131,6 +135,32 @@ def wrong_generation(*, asked: str, served: str) -> StatusError:
     )
 
 
+def wrong_space(asked: Sequence[str], *, served: Sequence[str]) -> StatusError:
+    """FAILED_PRECONDITION: vectors came of spaces that the generation cannot compare with its own.
+
+    Args:
+        asked: The ids of the spaces that are not served.
+        served: Those of which vectors may come.
+    """
+    there_are = ", ".join(served) or "none"
+    failure = error_details_pb2.PreconditionFailure(
+        violations=[
+            error_details_pb2.PreconditionFailure.Violation(
+                type="SPACE", subject=shortened(one), description=f"served are {there_are}"
+            )
+            for one in asked[:MOST_VIOLATIONS]
+        ]
+    )
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        Reason.WRONG_SPACE,
+        f"vectors of space {shown(asked[0])} cannot be compared with this generation's; it takes "
+        f"those of {there_are}: embed the items with the encoder that GetInfo names",
+        details=[failure],
+        metadata={"served_space_ids": " ".join(served)},
+    )
+
+
 def queue_full(*, num_waiting: int, retry_after_s: float) -> StatusError:
     """RESOURCE_EXHAUSTED with the time after which a place is likely to be free."""
     retry = error_details_pb2.RetryInfo()
@@ -140,6 +170,44 @@ def queue_full(*, num_waiting: int, retry_after_s: float) -> StatusError:
         Reason.QUEUE_FULL,
         f"{num_waiting} requests are waiting already; try again in {retry_after_s:.2f} s",
         details=[retry],
+    )
+
+
+def unauthenticated(cause: str) -> StatusError:
+    """UNAUTHENTICATED: nobody knows who asks; the cause never quotes what was sent."""
+    return StatusError(
+        grpc.StatusCode.UNAUTHENTICATED,
+        Reason.UNAUTHENTICATED,
+        f"{cause}; send the metadata `authorization: Bearer <token>`",
+    )
+
+
+def permission_denied(names: Sequence[str]) -> StatusError:
+    """PERMISSION_DENIED: the caller's certificate is good, but nobody has let them in."""
+    known_as = ", ".join(shown(name) for name in names[:2]) or "a certificate without a name"
+    return StatusError(
+        grpc.StatusCode.PERMISSION_DENIED,
+        Reason.PERMISSION_DENIED,
+        f"{known_as} is not among this server's callers; ask its operators to add it",
+    )
+
+
+def rate_limited(caller: str, *, requests_per_s: float, retry_after_s: float) -> StatusError:
+    """RESOURCE_EXHAUSTED with the time after which the caller's rate grants the next request."""
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromNanoseconds(round(retry_after_s * 1e9))
+    told = f"{requests_per_s:g} requests a second are granted"
+    quota = error_details_pb2.QuotaFailure(
+        violations=[
+            error_details_pb2.QuotaFailure.Violation(subject=f"caller:{caller}", description=told)
+        ]
+    )
+    return StatusError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Reason.RATE_LIMITED,
+        f"{told} to {caller}; try again in {retry_after_s:.2f} s",
+        details=[retry, quota],
+        metadata={"caller": caller},
     )
 
 
