@@ -83,7 +83,7 @@ def carry_out(plan: Plan, job: Job, watch: Stopwatch) -> Outcome:
         StatusError: an unknown user, or a deadline that passed.
     """
     candidates = _found(plan, job, watch)
-    *_, last = _rankings(plan, candidates, job, watch)
+    *_, (last, _) = _rankings(plan, candidates, job, watch)
     return _outcome(plan, candidates, last, is_final=True)
 
 
