@@ -87,7 +87,5 @@ class Reloading(Generic[Read]):
             except OSError as error:
                 looks.append(error.errno)
             else:
-                looks.append(
-                    (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
-                )
+                looks.append((at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
         return tuple(looks)
