@@ -9,6 +9,7 @@ from pathlib import Path
 
 from retrieval import filters
 
+LOG_FORMATS = ("text", "json")
 DEFAULT_PORT = 50051  # the port that gRPC's own examples and tools take for granted
 FILTER_CAN_HOLD = {
     "filter_conditions": filters.MAX_CONDITIONS,
@@ -96,10 +97,31 @@ class ServerConfig:
     metrics_port: int | None = None
     """Prometheus metrics over HTTP; None serves none, 0 picks a free port."""
     metrics_host: str = "127.0.0.1"
+    log_requests: bool = False
+    """Whether each request that has ended writes a line into the log."""
+    log_format: str = "text"
+    """`text` for people, or `json`: one object a line."""
+    traces: str | None = None
+    """Where OpenTelemetry spans go: the URL of an OTLP collector that speaks gRPC, such as
+    http://127.0.0.1:4317; None sends none. Needs sommelier[observe]."""
+    traces_share: float = 0.01
+    """How many of the requests that come without a trace begin a recorded one, in [0, 1]."""
+    rest_port: int | None = None
+    """The same service over HTTP and JSON; None serves none, 0 picks a free port. Needs
+    sommelier[rest]."""
+    rest_host: str = "127.0.0.1"
+    rest_timeout_s: float = 5.0
+    """The deadline of HTTP requests that name none in x-timeout-ms."""
     feature_cache_bytes: int = 512 * 2**20
     """What the server holds at most of the online store's rows; 0 asks the store every time."""
     history_age_s: float = 0.5
     """How old a user's history may be before it is read again: pushed events are seen that late."""
+    stale_history_s: float = 300.0
+    """How old it may be while the online store does not answer; such answers say degraded, and
+    beyond it a user's requests are UNAVAILABLE."""
+    follow_s: float = 2.0
+    """How often the server looks which generation CURRENT names, to load and serve it; 0 keeps the
+    one that it began with."""
     prefix_cache_mib: int = 64
     """What the ranker holds at most of the histories that it read, for the same users' next
     requests; 0 reads each anew."""
@@ -131,10 +153,14 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         self._check_security()
-        for name in ("feature_cache_bytes", "history_age_s", "prefix_cache_mib"):
+        for name in (
+            *("feature_cache_bytes", "history_age_s", "stale_history_s", "follow_s"),
+            "prefix_cache_mib",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"server.{name} must not be negative, got {getattr(self, name)}")
-        for name in ("port", "metrics_port"):
+        self._check_observing()
+        for name in ("port", "metrics_port", "rest_port"):
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:
                 raise ValueError(f"server.{name} must be between 0 and 65535, got {port}")
@@ -156,3 +182,14 @@ class ServerConfig:
             raise ValueError(
                 f"server.connection_age_s must not be negative, got {self.connection_age_s}"
             )
+
+    def _check_observing(self) -> None:
+        if self.log_format not in LOG_FORMATS:
+            allowed = ", ".join(LOG_FORMATS)
+            raise ValueError(f"server.log_format must be one of {allowed}, got {self.log_format!r}")
+        if self.traces is not None and not self.traces.startswith(("http://", "https://")):
+            raise ValueError(f"server.traces must be a URL of http or https, got {self.traces!r}")
+        if not 0 <= self.traces_share <= 1:
+            raise ValueError(f"server.traces_share must be in [0, 1], got {self.traces_share}")
+        if not 0 < self.rest_timeout_s < float("inf"):
+            raise ValueError(f"server.rest_timeout_s must be above 0, got {self.rest_timeout_s}")

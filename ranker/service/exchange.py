@@ -8,6 +8,7 @@ process that was.
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,9 @@ Answer: TypeAlias = pb.RerankResponse | pb.RecommendResponse
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """Who asks. Set by whoever has checked a token, in the task that answers."""
 
+TRACE_HEADERS = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
 CANCELLED = "CANCELLED"
 OK = "OK"
 
@@ -41,7 +45,9 @@ class Exchange:
     protocol: str
     """`grpc` or `http`."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What the caller sent of the trace that the request is part of: traceparent, tracestate."""
+    """What the caller sent of the trace that the request is part of: `TRACE_HEADERS`."""
+    trace_id: str = ""
+    """32 hexadecimal digits; empty where the request is part of no trace."""
     request_id: str = ""
     """The caller's, else the one that the service made up; empty where there is neither."""
     caller: str = ""
@@ -109,7 +115,11 @@ class Exchanges:
             StatusError: whatever went wrong inside, but for being cancelled.
         """
         exchange = Exchange(
-            method=method, protocol=protocol, headers=headers, request_id=_request_id(request)
+            method=method,
+            protocol=protocol,
+            headers=headers,
+            trace_id=_trace_id(headers),
+            request_id=_request_id(request),
         )
         self.num_under_way += 1
         try:
@@ -137,6 +147,11 @@ def _request_id(request: Any) -> str:
         request = request.rerank
     # GetInfo's request has none, nor have bytes that are no request.
     return str(getattr(request, "request_id", ""))
+
+
+def _trace_id(headers: Mapping[str, str]) -> str:
+    parent = TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    return parent[1] if parent else ""
 
 
 def _status_of(error: Exception, exchange: Exchange) -> statuses.StatusError:

@@ -4,7 +4,8 @@ A StatusError goes out as it is, a ValueError says what its caller can mend, and
 only an id goes out: the log has the cause under it (`ranker.service.exchange`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
@@ -13,10 +14,9 @@ from grpc_status import rpc_status
 
 from ranker.pb import ranker_pb2 as pb
 from ranker.service import statuses
-from ranker.service.exchange import Exchanges
+from ranker.service.exchange import TRACE_HEADERS, Exchanges
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RankerService"].full_name
-TRACE_HEADERS = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-context/
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg, unused-ignore]
@@ -60,13 +60,14 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg, u
 
         return answer
 
-    def _streaming(self, behavior: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Any:
+    def _streaming(self, behavior: Callable[[Any, Any], AsyncGenerator[Any]], method: str) -> Any:
         async def answers(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 with self._exchange(method, request, context) as exchange:
-                    async for response in behavior(request, context):
-                        exchange.sent(response)
-                        yield response
+                    async with aclosing(behavior(request, context)) as responses:
+                        async for response in responses:
+                            exchange.sent(response)
+                            yield response
             except statuses.StatusError as error:
                 await _abort(context, error)
 
