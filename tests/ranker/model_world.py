@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from embedders.items import Interaction, Modality
 from embedders.vectors import Embeddings, Space, normalize
-from ranker import embedded_llm
+from ranker import embedded_llm, tokens
 from ranker.config import (
     EmbeddedLlmConfig,
     FusionConfig,
@@ -23,6 +24,8 @@ from ranker.config import (
     TrainingConfig,
 )
 from ranker.examples import Example
+from ranker.llm_reranker import LlmReranker
+from ranker.model import RankerModel
 from retrieval.candidates import Query
 from retrieval.concatenated import ItemVectors, concatenate
 from retrieval.exact import ExactIndex
@@ -95,6 +98,23 @@ def retriever(vectors: ItemVectors) -> Retriever:
     index.add([vectors.item_ids[row] for row in rows], vectors.vectors_ND[rows])
     pooling = PoolingConfig(weights={Modality.AUDIO: 0.5})
     return Retriever(index, vectors, PooledHistory(vectors, config=pooling), popularity=[])
+
+
+def reranker(adapter: Path, model: RankerModel, **parts: Any) -> LlmReranker:
+    """The items joined with a model; `parts` take the place of what is given here."""
+    vectors = items()
+    present = {
+        item_id: tuple(one for one, there in zip(vectors.modalities, row, strict=True) if there)
+        for item_id, row in zip(vectors.item_ids, vectors.is_present_NM, strict=True)
+    }
+    given: dict[str, Any] = {
+        "item_ids": vectors.item_ids,
+        "tokens_ND": tokens.fuse(adapter, vectors).vectors_ND,
+        "present": present,
+        "titles": TITLES,
+        "generation_id": "g-000007",
+    }
+    return LlmReranker(model, **{**given, **parts})
 
 
 def history(*item_ids: str, behavior: str = "view") -> tuple[Interaction, ...]:
