@@ -1,11 +1,12 @@
 """Ids in, what is online out: vectors, profiles and histories, from a cache filled by Feast.
 
 Vectors lie in dense tables (`vector_cache`), profiles and histories as the objects they are
-(`row_cache`). Both are bounded in bytes, and hold absence too: a row of nulls, as a deletion leaves
+(`row_cache`). All are bounded in bytes, and hold absence too: a row of nulls, as a deletion leaves
 it, is absent.
 
 What is held stays until `refresh` names another generation, until it is forgotten or cleared, or
-until others need the room. Only histories also grow old, since events are pushed at any time.
+until others need the room. Only histories also grow old, since events are pushed at any time; while
+the online store is down, old ones are good for a stated while.
 
 Shape legend: N ids, D dimensions.
 """
@@ -24,8 +25,9 @@ from numpy.typing import NDArray
 
 from embedders.items import Interaction
 from embedders.vectors import Space
-from feature_repo.base import Entity, Profile
+from feature_repo.base import Entity, Profile, Unreachable
 from feature_repo.histories import to_interactions
+from feature_repo.outage import Outage
 from feature_repo.row_cache import MISSING, RowCache
 from feature_repo.store import Store
 from feature_repo.tables import ITEM_PROFILE, USER_HISTORY, vector_view
@@ -33,9 +35,9 @@ from feature_repo.vector_cache import VectorCache
 
 CACHED_BYTES = 512 * 2**20
 HISTORY_AGE_S = 0.5  # a pushed event is seen within a second, with half of it for the push
-# Of the bytes: items' vectors, users' vectors, and what is left for profiles and histories. Each
-# has its own, so that none can starve another.
-ITEM_SHARE, USER_SHARE = 0.65, 0.15
+# Of the bytes: items' vectors, users' vectors, profiles, and what is left for histories. Each has
+# its own, so that none can starve another.
+ITEM_SHARE, USER_SHARE, PROFILE_SHARE = 0.65, 0.15, 0.05
 IDS_PER_STEP = 4096  # the lock is held for so many at a time
 
 Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -60,6 +62,7 @@ class OnlineReader:
         *,
         cached_bytes: int = CACHED_BYTES,
         history_age_s: float = HISTORY_AGE_S,
+        stale_history_s: float = 0.0,
     ) -> None:
         """A reader with an empty cache.
 
@@ -67,17 +70,22 @@ class OnlineReader:
             store: Whose online store is read.
             cached_bytes: What the cache may hold at most, ids and the tables' own size included.
             history_age_s: How old a history may be before it is read again.
+            stale_history_s: How old it may be while the online store does not answer; what is
+                older is then an error.
 
         Raises:
             ValueError: a negative size or age.
         """
-        if cached_bytes < 0 or history_age_s < 0:
+        if cached_bytes < 0 or history_age_s < 0 or stale_history_s < 0:
             raise ValueError(
-                "cached_bytes and history_age_s must not be negative, "
-                f"got {cached_bytes} and {history_age_s}"
+                "cached_bytes, history_age_s and stale_history_s must not be negative, "
+                f"got {cached_bytes}, {history_age_s} and {stale_history_s}"
             )
         self._feature_store = store.feature_store
         self._history_age_s = history_age_s
+        self._stale_history_s = stale_history_s
+        self._outage = Outage()
+        self._changed_at = -math.inf
         vector_bytes = {
             Entity.ITEM: int(cached_bytes * ITEM_SHARE),
             Entity.USER: int(cached_bytes * USER_SHARE),
@@ -85,7 +93,13 @@ class OnlineReader:
         self._vectors = {
             entity: VectorCache(max_bytes=size) for entity, size in vector_bytes.items()
         }
-        self._rows = RowCache(max_bytes=cached_bytes - sum(vector_bytes.values()))
+        profile_bytes = int(cached_bytes * PROFILE_SHARE)
+        self._rows = {
+            ITEM_PROFILE: RowCache(max_bytes=profile_bytes),
+            USER_HISTORY: RowCache(
+                max_bytes=cached_bytes - profile_bytes - sum(vector_bytes.values())
+            ),
+        }
         self._lock = Lock()
         self._num_drops = 0
         self._generation: str | None = None
@@ -94,7 +108,13 @@ class OnlineReader:
     def num_bytes(self) -> int:
         """What the cache holds now."""
         with self._lock:
-            return self._rows.num_bytes + sum(one.num_bytes for one in self._vectors.values())
+            held = [*self._rows.values(), *self._vectors.values()]
+            return sum(one.num_bytes for one in held)
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the online store failed when a history was last asked of it."""
+        return self._outage.error is not None
 
     def vectors(self, space: Space, ids: Sequence[str], *, entity: Entity = Entity.ITEM) -> Vectors:
         """The vectors in the ids' order, [N, D], and which are present, [N].
@@ -127,12 +147,39 @@ class OnlineReader:
         return {space.space_id: vectors for space, vectors in found.items()}
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
-        """The user's last events, oldest first; None for a user the store does not know."""
-        since = time.monotonic() - self._history_age_s
-        rows: list[tuple[Interaction, ...] | None] = self._read(
-            USER_HISTORY, [user_id], _to_history, since=since
-        )
-        return rows[0]
+        """The user's last events, oldest first; None for a user the store does not know.
+
+        Raises:
+            Unreachable: the online store does not answer, and what is held of the user, if
+                anything, is older than `stale_history_s`.
+        """
+        since = max(time.monotonic() - self._history_age_s, self._changed_at)
+        with self._lock:
+            row = self._rows[USER_HISTORY].get(user_id, since=since)
+        if row is MISSING:
+            row = self._newest_history(user_id)
+        history: tuple[Interaction, ...] | None = row
+        return history
+
+    def _newest_history(self, user_id: str) -> Any:
+        """From the online store, or while that is down what is held and not too old."""
+        if self._outage.may_ask():
+            try:
+                row = self._read(USER_HISTORY, [user_id], _to_history, since=math.inf)[0]
+            except Unreachable as error:
+                self._outage.began(error)
+            else:
+                self._outage.ended()
+                return row
+        with self._lock:
+            since = time.monotonic() - self._stale_history_s
+            row = self._rows[USER_HISTORY].get(user_id, since=since)
+        if row is MISSING:
+            raise Unreachable(
+                f"the online store does not answer, and no history of {user_id!r} is held that was "
+                f"read within {self._stale_history_s:g} s: try again later, or send the history"
+            ) from self._outage.error
+        return row
 
     def profiles(self, ids: Sequence[str]) -> list[Profile | None]:
         """The items' profiles in the ids' order; None for an item the store does not know."""
@@ -142,6 +189,7 @@ class OnlineReader:
         """Drop what may have changed if the generation is not the one last named; whether it was.
 
         Publishing follows a materialization, so with another generation anything may be new.
+        Histories are read again, and kept for as long as the online store is down.
         """
         with self._lock:
             if generation == self._generation:
@@ -151,7 +199,10 @@ class OnlineReader:
             return True
 
     def clear(self) -> None:
-        """Forget every row, so that the next read sees what was materialized since."""
+        """Forget every row, so that the next read sees what was materialized since.
+
+        Histories are kept for as long as the online store is down.
+        """
         with self._lock:
             self._drop()
 
@@ -161,13 +212,16 @@ class OnlineReader:
         with self._lock:
             self._num_drops += 1
             self._vectors[entity].forget(given)
-            view = ITEM_PROFILE if entity is Entity.ITEM else USER_HISTORY
+            rows = self._rows[ITEM_PROFILE if entity is Entity.ITEM else USER_HISTORY]
             for one in given:
-                self._rows.forget((view, one))
+                rows.forget(one)
 
     def _drop(self) -> None:
         self._num_drops += 1
-        self._rows.clear()
+        self._changed_at = time.monotonic()
+        self._rows[ITEM_PROFILE].clear()
+        if not self._stale_history_s:
+            self._rows[USER_HISTORY].clear()
         for table in self._vectors.values():
             table.clear()
 
@@ -217,7 +271,7 @@ class OnlineReader:
         """Objects in the ids' order, read again where they were read before `since`."""
         with self._lock:
             num_drops = self._num_drops
-            rows = {one: self._rows.get((view, one), since=since) for one in ids}
+            rows = {one: self._rows[view].get(one, since=since) for one in ids}
         missing = [one for one, row in rows.items() if row is MISSING]
         if missing:
             now = time.monotonic()
@@ -228,7 +282,7 @@ class OnlineReader:
                 if num_drops == self._num_drops:
                     for one in missing:
                         row = rows[one]
-                        self._rows.put((view, one), row, num_bytes=_num_bytes(one, row), now=now)
+                        self._rows[view].put(one, row, num_bytes=_num_bytes(one, row), now=now)
         return [rows[one] for one in ids]
 
 

@@ -2,21 +2,29 @@
 
     <root>/<generation id>/generation.json    the manifest: spaces, model, times, hashes of files
                            index/  adapter/  copies, so that nobody can change them beneath a server
+                           llm/              an LLM of the workspace's own: hard links where it can
+                           probes.json       questions with their answers (`ranker.probes`)
     <root>/CURRENT                            the id of the generation that is served
 
 Publishing writes beside everything else and then swaps CURRENT by one rename: a reader sees the
 old generation or the new one, whole. Rolling back is pointing again. Of several publishers at once
 each makes a generation, and the one that ends last is served.
 
-Manifests of format 1, which name no calibrator, are read as well: their scores are as they were.
+No path within a generation is absolute: it is the same in another folder or on another machine.
+Only an LLM that is not the workspace's own is named, by its hub id or folder.
+
+Manifests of format 1, which name no calibrator, and of format 2, which hold neither LLM nor probes,
+are read as well: their scores are as they were.
 """
 
 import errno
 import hashlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +34,16 @@ from pydantic import TypeAdapter
 from embedders.vectors import Space
 from feature_repo.atomic import replace_text
 from ranker.calibration import CALIBRATOR, Calibrator, CalibratorError
+from ranker.probes import PROBES, Probes
 
-FORMAT = 2
-READABLE = (1, FORMAT)
+FORMAT = 3
+READABLE = (1, 2, FORMAT)
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY)  # what renaming to a folder that is there may say
+# What a link may say where a copy would do: another file system, one without links, or not ours.
+UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 MANIFEST, CURRENT = "generation.json", "CURRENT"
+UNFINISHED = ".publishing-"
+FORGOTTEN_S = 24 * 3600.0  # nobody publishes for so long: what is older was left by a killed one
 
 
 class GenerationError(ValueError):
@@ -49,7 +62,8 @@ class Generation:
     """The items' vectors, by block."""
     fused_space: Space
     llm: str
-    """A folder, or a hub id that the adapter pins to a revision."""
+    """A folder, or a hub id that the adapter pins to a revision; empty where the generation itself
+    holds the LLM."""
     files: Mapping[str, str]
     """Path below the generation's folder -> sha256."""
     calibrator: str = ""
@@ -71,6 +85,16 @@ class Generation:
     def adapter(self) -> Path:
         """The ranker's adapter."""
         return self.folder / "adapter"
+
+    @property
+    def llm_source(self) -> str:
+        """What the LLM is loaded from."""
+        return self.llm or str(self.folder / "llm")
+
+    @property
+    def probes(self) -> Path | None:
+        """The questions that were answered when it was published; None where none were asked."""
+        return self.folder / PROBES if PROBES in self.files else None
 
     def check(self) -> None:
         """Compare every file, and the calibrator, with the manifest.
@@ -113,38 +137,61 @@ class Generations:
         spaces: tuple[Space, ...],
         fused_space: Space,
         as_of: datetime,
+        holds_llm: bool = False,
+        prove: Callable[[Generation], Probes] | None = None,
     ) -> Generation:
         """Pin these parts as the next generation and serve it.
+
+        Args:
+            index: The index's folder.
+            adapter: The adapter's.
+            llm: The LLM's folder or hub id.
+            spaces: Of the items' vectors.
+            fused_space: Of their tokens.
+            as_of: Nothing later was looked at.
+            holds_llm: Take the LLM's folder into the generation. Its files are linked, which costs
+                no room, or copied where they cannot be.
+            prove: Asks the finished parts some questions, before anything of them is served; what
+                it raises leaves everything as it was. None asks none.
 
         Returns:
             The new generation, or the current one where it has this very content.
 
         Raises:
-            GenerationError: the index or the adapter is not there, or its calibrator is damaged.
+            GenerationError: the index, the adapter or the LLM is not there, or the calibrator is
+                damaged.
         """
-        for part, command in ((index, "index"), (adapter, "train")):
+        parts = {"index": index, "adapter": adapter} | ({"llm": Path(llm)} if holds_llm else {})
+        for name, part in parts.items():
             if not part.is_dir():
+                command = "index" if name == "index" else "train"
                 raise GenerationError(f"{part} is missing: run `sommelier {command}`")
         calibrator = _calibrator(adapter)
         self.root.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=self.root, prefix=".publishing-"))
+        self._sweep()
+        temporary = Path(tempfile.mkdtemp(dir=self.root, prefix=UNFINISHED))
         temporary.chmod(0o755)  # a server may run as another user
         try:
-            shutil.copytree(index, temporary / "index")
-            shutil.copytree(adapter, temporary / "adapter")
+            for name, part in parts.items():
+                copy = _link if name == "llm" else shutil.copy2
+                shutil.copytree(part, temporary / name, copy_function=copy)
             generation = Generation(
                 generation_id=self._next_id(),
                 created_at=datetime.now(UTC),
                 as_of=as_of,
                 spaces=spaces,
                 fused_space=fused_space,
-                llm=llm,
+                llm="" if holds_llm else llm,
                 files=_digests(temporary),
                 calibrator=calibrator,
+                folder=temporary,
             )
             current = self._intact_current()
             if current is not None and _content(current) == _content(generation):
                 return current
+            if prove is not None:
+                prove(generation).save(temporary / PROBES)
+                generation = replace(generation, files=_digests(temporary))
             return self.point(self._settle(temporary, generation))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -155,13 +202,22 @@ class Generations:
         Raises:
             GenerationError: nothing was published, or CURRENT points at nothing.
         """
+        return self.read(self.current_id())
+
+    def current_id(self) -> str:
+        """What CURRENT says, be it a generation or not: one small file is read.
+
+        Raises:
+            GenerationError: nothing was published, or the file cannot be read.
+        """
         try:
-            name = (self.root / CURRENT).read_text().strip()
+            return (self.root / CURRENT).read_text().strip()
         except FileNotFoundError:
             raise GenerationError(
                 f"nothing is published in {self.root}: run `sommelier publish`"
             ) from None
-        return self.read(name)
+        except (OSError, ValueError) as error:
+            raise GenerationError(f"{self.root / CURRENT} cannot be read ({error})") from error
 
     def read(self, generation_id: str) -> Generation:
         """One generation.
@@ -207,8 +263,9 @@ class Generations:
 
     def _settle(self, temporary: Path, generation: Generation) -> str:
         """Give finished parts an id of their own; where another publisher has it, the next."""
+        _sync(temporary)
         while True:
-            (temporary / MANIFEST).write_text(_to_json(generation))
+            replace_text(temporary / MANIFEST, _to_json(generation))
             try:
                 temporary.rename(self.root / generation.generation_id)
             except OSError as error:
@@ -217,6 +274,12 @@ class Generations:
                 generation = replace(generation, generation_id=self._next_id())
             else:
                 return generation.generation_id
+
+    def _sweep(self) -> None:
+        """Take away what publishers left that were killed midway."""
+        for left in self.root.glob(f"{UNFINISHED}*"):
+            if time.time() - left.stat().st_mtime > FORGOTTEN_S:
+                shutil.rmtree(left, ignore_errors=True)
 
     def _next_id(self) -> str:
         """After every folder, be it a generation or the rest of one."""
@@ -246,9 +309,30 @@ def _calibrator(adapter: Path) -> str:
 
 
 def _content(generation: Generation) -> Generation:
-    """What makes two generations the same."""
+    """What makes two generations the same: probes only tell what the rest does."""
     epoch = datetime.fromtimestamp(0, UTC)
-    return replace(generation, generation_id="", created_at=epoch, folder=Path())
+    files = {name: digest for name, digest in generation.files.items() if name != PROBES}
+    return replace(generation, generation_id="", created_at=epoch, files=files, folder=Path())
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under one more name; a copy of it where that cannot be."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError as error:
+        if error.errno not in UNLINKABLE:
+            raise
+        shutil.copy2(source, target)
+
+
+def _sync(folder: Path) -> None:
+    """Bring every file to the disk, so that CURRENT never survives a power cut alone."""
+    for path in [folder, *folder.rglob("*")]:
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def _to_json(generation: Generation) -> str:

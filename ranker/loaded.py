@@ -1,7 +1,8 @@
 """A published generation in, something that answers out: what the service and evaluation serve.
 
 Everything is checked before the first answer: the files against the manifest, the spaces of index,
-adapter and tokens against each other, every item's tokens against the store.
+adapter and tokens against each other, every item's tokens against the store, and at last the
+answers to a few questions against those that were given when it was published.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +17,13 @@ from feature_repo.base import StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from ranker import model as models
+from ranker import probes
 from ranker.explaining import Explainer
 from ranker.generation import Generation, GenerationError, Generations
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel
 from ranker.prefixes import PrefixCache
+from ranker.probes import ProbeError, Probes
 from ranker.ranking import Ranking
 from ranker.serving import ServingInfo
 from ranker.tokens import check_spaces, fuse_with, fused_space
@@ -42,6 +45,8 @@ class LoadedGeneration:
     retrieval: Retrieval
     items: ItemVectors
     """What is fused."""
+    tokens_ND: NDArray[np.float32]
+    """The items' fused tokens, in the same order."""
     retriever: Retriever
     reranker: LlmReranker
     titles: Mapping[str, str]
@@ -51,6 +56,7 @@ class LoadedGeneration:
     @property
     def info(self) -> ServingInfo:
         """Facts that a caller may ask for."""
+        attributes = self.retrieval.attributes
         return ServingInfo(
             generation_id=self.generation.generation_id,
             model=type(self.model.llm.model).__name__,
@@ -59,7 +65,32 @@ class LoadedGeneration:
             as_of=self.generation.as_of,
             behaviors=self.model.asked,
             calibrator=self.model.calibrator.calibrator_id if self.model.calibrator else "",
+            blocks=self.retrieval.item_vectors.names,
+            filterable=() if attributes is None else attributes.columns,
+            comparable=() if attributes is None else attributes.numeric_columns,
         )
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        """Every item, in the index's order."""
+        return self.items.item_ids
+
+    @property
+    def known_behaviors(self) -> tuple[str, ...]:
+        """Those of which the ranker has learned what they mean in a history."""
+        return self.model.behaviors
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether histories may be older than they should be: the online store does not answer."""
+        return self.reader is not None and self.reader.is_degraded
+
+    def state_of(self, item_id: str) -> bytes:
+        """All that was read of an item from the store; empty for an item that is not held."""
+        row = self.items.row_of.get(item_id)
+        if row is None:
+            return b""
+        return self.tokens_ND[row].tobytes() + self.titles.get(item_id, "").encode()
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
         """The user's stored events, oldest first; None for a user the store does not know."""
@@ -115,7 +146,7 @@ class LoadedGeneration:
         Raises:
             AdapterError: it is damaged, or was trained on another LLM or other spaces.
         """
-        model = models.load(adapter, llm=self.generation.llm)
+        model = models.load(adapter, llm=self.generation.llm_source)
         tokens = fuse_with(model, self.items, space=fused_space(adapter))
         return replace(self, model=model)._reranked_with(tokens.vectors_ND)
 
@@ -128,7 +159,7 @@ class LoadedGeneration:
             titles=self.titles,
             generation_id=self.generation.generation_id,
         )
-        return replace(self, reranker=reranker)
+        return replace(self, tokens_ND=tokens_ND, reranker=reranker)
 
     def _asked(self, query: Query) -> Query:
         """The query with its history, looked up where it brings none."""
@@ -167,19 +198,53 @@ def load(
     """
     generation = generations.current() if generation_id is None else generations.read(generation_id)
     generation.check()
+    asked = None if generation.probes is None else probes.load(generation.probes)
+    if not online:
+        reader = None
+    elif reader is None:
+        reader = OnlineReader(store)
+    loaded = _joined(
+        generation, store=store, reader=reader, prefixes=PrefixCache(prefix_cache_bytes)
+    )
+    if asked is not None:
+        try:
+            probes.check(loaded, asked)
+        except ProbeError as error:
+            raise GenerationError(
+                f"generation {generation.generation_id} does not answer as it did when it was "
+                f"published ({error}): see that torch and transformers are those that it was "
+                f"published with, or run `sommelier publish`"
+            ) from error
+    return loaded
+
+
+def prove(generation: Generation, *, store: Store) -> Probes:
+    """Load finished parts from the offline store and ask them what `load` will ask again.
+
+    Raises:
+        GenerationError, AdapterError, UnusableIndex, StoreError: as `load` would.
+    """
+    loaded = _joined(generation, store=store, reader=None, prefixes=None)
+    return probes.make(loaded, tolerance=probes.TOLERANCES[loaded.model.config.llm.dtype])
+
+
+def _joined(
+    generation: Generation,
+    *,
+    store: Store,
+    reader: OnlineReader | None,
+    prefixes: PrefixCache | None,
+) -> LoadedGeneration:
+    """A generation's parts, each checked against the others."""
     if fused_space(generation.adapter) != generation.fused_space:
         raise GenerationError(
             f"generation {generation.generation_id}: its tokens were made by another adapter: "
             f"{REPAIR}"
         )
     retrieval = build.load(generation.index, expected_spaces=generation.spaces)
-    model = models.load(generation.adapter, llm=generation.llm)
+    model = models.load(generation.adapter, llm=generation.llm_source)
     check_spaces(model, retrieval.item_vectors)
     item_ids = retrieval.item_vectors.item_ids
-    if not online:
-        reader = None
-    elif reader is None:
-        reader = OnlineReader(store)
     if reader is not None:
         reader.refresh(generation.generation_id)
     titles = _titles(store, reader, item_ids)
@@ -192,6 +257,7 @@ def load(
         model=model,
         retrieval=retrieval,
         items=retrieval.item_vectors,
+        tokens_ND=tokens_ND,
         retriever=retriever,
         reranker=_reranker(
             model,
@@ -200,7 +266,7 @@ def load(
             retriever,
             titles=titles,
             generation_id=generation.generation_id,
-            prefixes=PrefixCache(prefix_cache_bytes),
+            prefixes=prefixes,
         ),
         titles=titles,
         reader=reader,

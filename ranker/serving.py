@@ -29,6 +29,12 @@ class ServingInfo:
     """What a query may ask about; empty where any choice is foreseen alike."""
     calibrator: str = ""
     """The calibrator's id; empty where scores are not calibrated."""
+    comparable: tuple[str, ...] = ()
+    """Those of `filterable` that hold numbers, to be compared with bounds."""
+    blocks: tuple[str, ...] = ()
+    """The blocks of vectors that a query may weigh, by name."""
+    filterable: tuple[str, ...] = ()
+    """The columns that a filter may name."""
 
 
 def unaskable(behavior: str, askable: Sequence[str]) -> str:

@@ -171,6 +171,33 @@ def publish(
 
 
 @app.command()
+def generations(
+    settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False
+) -> None:
+    """List what was published, and which of it is served."""
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.publish import overview
+
+        watch.show(overview(workspace))
+
+
+@app.command()
+def rollback(
+    generation: Annotated[
+        str | None, typer.Argument(help="Serve this one again; else the one before the current.")
+    ] = None,
+    settings: SettingsPath = FILE,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Serve an earlier generation again; servers follow by themselves."""
+    with work(settings, overrides, is_debug=debug) as (workspace, watch):
+        from sommelier.publish import roll_back
+
+        watch.show(roll_back(workspace, generation))
+
+
+@app.command()
 def serve(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Debug = False) -> None:
     """Answer over gRPC until stopped."""
     with work(settings, overrides, is_debug=debug) as (workspace, watch):

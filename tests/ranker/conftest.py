@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from feature_repo.store import Store
 from ranker import model as models
 from ranker.model import RankerModel
 from ranker.training import train
 from tests.ranker import model_world
+from tests.ranker.shop_world import Shop, fill, publish
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,14 @@ def adapter(llm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(adapter: Path) -> RankerModel:
     """The adapter, loaded and merged."""
     return models.load(adapter)
+
+
+@pytest.fixture(scope="session")
+def shop(
+    adapter: Path, llm_folder: Path, tmp_path_factory: pytest.TempPathFactory, imported_feast: None
+) -> Shop:
+    """One published generation over a store; to be copied by whoever damages or adds to it."""
+    root = tmp_path_factory.mktemp("shop")
+    store = Store(root / "store")
+    fill(store, adapter)
+    return Shop(store=store, generations=publish(root, adapter, llm_folder, store=store))

@@ -1,7 +1,15 @@
 """What is published is whole, stays as it was, and can be pointed at again."""
 
+import errno
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +21,7 @@ from embedders.items import Modality
 from embedders.vectors import Space
 from ranker.calibration import CALIBRATOR, Calibrator
 from ranker.generation import CURRENT, MANIFEST, Generation, GenerationError, Generations
+from ranker.probes import PROBES, Probes
 
 TEXT = Space(modality=Modality.TEXT, encoder="words", revision="1", dim=3)
 FUSED = Space(modality=None, encoder="tokens", revision="1", dim=4, is_normalized=False)
@@ -28,15 +37,24 @@ def generations(tmp_path: Path) -> Generations:
     return Generations(tmp_path / "generations")
 
 
-def publish(generations: Generations, *, as_of: datetime = CUT) -> Generation:
+def publish(
+    generations: Generations,
+    *,
+    as_of: datetime = CUT,
+    llm: str = "models/llm",
+    holds_llm: bool = False,
+    prove: Callable[[Generation], Probes] | None = None,
+) -> Generation:
     here = generations.root.parent
     return generations.publish(
         index=here / "index",
         adapter=here / "adapter",
-        llm="models/llm",
+        llm=llm,
         spaces=(TEXT,),
         fused_space=FUSED,
         as_of=as_of,
+        holds_llm=holds_llm,
+        prove=prove,
     )
 
 
@@ -310,3 +328,133 @@ def test_what_is_left_of_a_generation_keeps_its_id(generations: Generations) -> 
     (generations.root / "g-old").mkdir()
     change_index(generations, "another")
     assert publish(generations).generation_id == "g-000003"
+
+
+def own_llm(generations: Generations) -> Path:
+    """An LLM's folder beside the generations."""
+    folder = generations.root.parent / "models" / "llm"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "parts" / "model.safetensors").write_text("weights")
+    return folder
+
+
+def test_a_generation_holds_the_workspaces_own_llm_for_no_room(generations: Generations) -> None:
+    folder = own_llm(generations)
+    generation = publish(generations, llm=str(folder), holds_llm=True)
+    assert (generation.llm, generation.llm_source) == ("", str(generation.folder / "llm"))
+    weights = Path(generation.llm_source) / "parts" / "model.safetensors"
+    assert os.path.samefile(weights, folder / "parts" / "model.safetensors")
+    assert "llm/parts/model.safetensors" in generation.files
+    assert publish(generations, llm=str(folder), holds_llm=True) == generation
+    shutil.rmtree(folder)
+    generation.check()
+    assert str(generations.root) not in (generation.folder / MANIFEST).read_text()
+
+
+def test_an_llm_that_changed_in_place_is_noticed(generations: Generations) -> None:
+    folder = own_llm(generations)
+    generation = publish(generations, llm=str(folder), holds_llm=True)
+    (folder / "config.json").write_text("{ }")
+    with pytest.raises(GenerationError, match=r"llm/config\.json is not what was published"):
+        generation.check()
+
+
+def test_an_llm_that_cannot_be_linked_is_copied(
+    generations: Generations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = own_llm(generations)
+
+    def another_disk(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", another_disk)
+    generation = publish(generations, llm=str(folder), holds_llm=True)
+    weights = Path(generation.llm_source) / "parts" / "model.safetensors"
+    assert weights.read_text() == "weights"
+    assert weights.stat().st_nlink == 1
+
+
+def test_an_llm_that_is_named_stays_named_wherever_the_generation_goes(
+    generations: Generations,
+) -> None:
+    publish(generations, llm="Qwen/Qwen2.5-0.5B")
+    moved = Generations(generations.root.rename(generations.root.with_name("moved")))
+    assert moved.current().llm_source == "Qwen/Qwen2.5-0.5B"
+
+
+def test_a_missing_llm_is_not_held(generations: Generations) -> None:
+    with pytest.raises(GenerationError, match="nowhere is missing: run `sommelier train`"):
+        publish(generations, llm=str(generations.root / "nowhere"), holds_llm=True)
+
+
+PROVED = Probes(tolerance=0.1, states={}, probes=())
+
+
+def test_probes_are_asked_of_the_finished_parts_and_pinned(generations: Generations) -> None:
+    asked: list[Generation] = []
+
+    def prove(generation: Generation) -> Probes:
+        generation.check()
+        assert not (generations.root / CURRENT).exists(), "nothing of it is served yet"
+        asked.append(generation)
+        return PROVED
+
+    generation = publish(generations, prove=prove)
+    assert generation.probes == generation.folder / PROBES
+    assert PROBES in generation.files
+    generation.check()
+    assert publish(generations, prove=prove) == generation == publish(generations)
+    assert len(asked) == 1, "the same content is not asked again"
+
+
+def test_what_cannot_answer_is_not_published(generations: Generations) -> None:
+    first = publish(generations)
+    change_index(generations, "another")
+
+    def prove(generation: Generation) -> Probes:
+        raise ValueError("the adapter is of another LLM")
+
+    with pytest.raises(ValueError, match="of another LLM"):
+        publish(generations, prove=prove)
+    assert generations.current() == first
+    assert {path.name for path in generations.root.iterdir()} == {"g-000001", CURRENT}
+
+
+def test_a_generation_of_before_probes_is_served_as_it_was(generations: Generations) -> None:
+    generation = publish(generations)
+    manifest = generation.folder / MANIFEST
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**facts, "format": 2}))
+    assert generations.current() == generation
+    assert (generation.llm_source, generation.probes) == ("models/llm", None)
+
+
+KILLED = """
+import os, signal, sys
+from tests.ranker.test_generation import Generations, Path, publish
+
+def prove(generation):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+publish(Generations(Path(sys.argv[1])), prove=prove)
+"""
+
+
+def test_publishing_that_is_killed_leaves_the_old_one_and_is_swept_away_later(
+    generations: Generations,
+) -> None:
+    first = publish(generations)
+    change_index(generations, "another")
+    killed = subprocess.run([sys.executable, "-c", KILLED, generations.root], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = generations.root.glob(".publishing-*")
+    assert generations.current() == first
+    assert generations.ids() == ["g-000001"]
+    second = publish(generations)
+    assert (second.generation_id, left.exists()) == ("g-000002", True), "it may still be at work"
+    long_ago = time.time() - 2 * 24 * 3600
+    os.utime(left, (long_ago, long_ago))
+    publish(generations)
+    assert not left.exists()
+    assert generations.current() == second

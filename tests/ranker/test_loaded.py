@@ -1,15 +1,13 @@
 """A published generation answers, the same from the online store as from the offline one."""
 
 import shutil
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from embedders.items import Item, Modality
+from embedders.items import Modality
 from feature_repo.base import StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
@@ -25,76 +23,7 @@ from retrieval.build import IndexConfig, build
 from retrieval.candidates import Query
 from retrieval.pooled import PoolingConfig
 from tests.ranker import model_world
-from tests.ranker.model_world import NOON
-
-CUT = NOON + timedelta(days=1)
-ITEMS = model_world.items()
-ANN = ("item-04", "item-07", "item-11", "item-30")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shop:
-    """A store with tokens, and the generation that was published from it."""
-
-    store: Store
-    generations: Generations
-
-
-def interactions() -> pa.Table:
-    events = model_world.history(*ANN)
-    return pa.table(
-        {
-            "user_id": pa.array(["ann"] * len(events), pa.string()),
-            "item_id": pa.array([one.item_id for one in events], pa.string()),
-            "behavior": pa.array([one.behavior for one in events], pa.string()),
-            "weight": pa.array([one.weight for one in events], pa.float64()),
-            "timestamp": pa.array([one.timestamp for one in events], pa.timestamp("us", tz="UTC")),
-            "position": pa.nulls(len(events), pa.int64()),
-        }
-    )
-
-
-def fill(store: Store, adapter: Path, *, rows: slice = slice(None)) -> None:
-    fused = tokens.fuse(adapter, ITEMS)
-    kept = replace(fused, item_ids=fused.item_ids[rows], vectors_ND=fused.vectors_ND[rows])
-    store.write(kept, content_hashes=["hash"] * len(kept), event_timestamps=[CUT] * len(kept))
-    store.write_profiles(
-        Item(item_id=item_id, title=title) for item_id, title in model_world.TITLES.items()
-    )
-    store.write_history(interactions())
-    store.apply()
-    store.materialize(datetime.now(UTC))
-
-
-def publish(root: Path, adapter: Path, llm: Path) -> Generations:
-    build(
-        ITEMS,
-        folder=root / "index",
-        config=IndexConfig(num_probes=4),
-        pooling=PoolingConfig(weights={Modality.AUDIO: 0.5}),
-        popularity=[("item-08", 3.0), ("item-09", 2.0)],
-        as_of=CUT,
-    )
-    generations = Generations(root / "generations")
-    generations.publish(
-        index=root / "index",
-        adapter=adapter,
-        llm=str(llm),
-        spaces=ITEMS.spaces,
-        fused_space=tokens.fused_space(adapter),
-        as_of=CUT,
-    )
-    return generations
-
-
-@pytest.fixture(scope="module")
-def shop(
-    adapter: Path, llm_folder: Path, tmp_path_factory: pytest.TempPathFactory, imported_feast: None
-) -> Shop:
-    root = tmp_path_factory.mktemp("shop")
-    store = Store(root / "store")
-    fill(store, adapter)
-    return Shop(store=store, generations=publish(root, adapter, llm_folder))
+from tests.ranker.shop_world import ANN, CUT, ITEMS, Shop, fill
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +62,8 @@ def test_it_serves_what_the_service_asks_for(online: LoadedGeneration) -> None:
     assert serving.info.model == "Qwen2ForCausalLM"
     assert (serving.info.num_items, serving.info.as_of) == (41, CUT)
     assert serving.info.spaces == ITEMS.spaces
+    assert serving.info.blocks == ITEMS.names
+    assert (serving.info.filterable, serving.info.comparable) == (("kind", "price"), ("price",))
     assert serving.title("item-05") == "a red wine of item-05"
     assert serving.title("nowhere") is None
 

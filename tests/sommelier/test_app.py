@@ -10,6 +10,7 @@ import pytest
 HEAVY = {"torch", "transformers", "peft", "feast", "duckdb", "faiss", "grpc", "pandas", "pyarrow"}
 COMMANDS = (
     *("init", "embed", "materialize", "train", "index", "publish", "serve"),
+    *("generations", "rollback"),
     *("recommend", "rerank", "evaluate", "doctor", "demo"),
 )
 CPU_S = 1.0

@@ -164,3 +164,15 @@ def test_an_earlier_generation_is_served_again(run: Run, built: Path) -> None:
     refused = run("publish", "--settings", built, "--point", "g-999999")
     assert refused.exit_code == 1
     assert "g-000001" in refused.stderr
+
+
+def test_generations_are_listed_and_rolling_back_says_what_there_is(run: Run, built: Path) -> None:
+    listed = run("generations", "--settings", built)
+    assert listed.exit_code == 0, listed.stderr
+    assert "g-000001 *" in listed.output
+    again = run("rollback", "g-000001", "--settings", built)
+    assert again.exit_code == 0, again.stderr
+    assert "g-000001" in again.output
+    refused = run("rollback", "--settings", built)
+    assert refused.exit_code == 1
+    assert "no generation before g-000001" in refused.stderr
