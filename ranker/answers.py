@@ -35,6 +35,10 @@ class Answer(Ranking):
     items: tuple[TitledItem, ...]
     request_id: str
     timings: Timings
+    is_degraded: bool = False
+    """Whether time ran out before all were scored, or the history was older than it should be."""
+    is_final: bool = True
+    """Whether no better one follows; False of all but the last of a stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

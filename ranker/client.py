@@ -3,23 +3,29 @@
 Needs gRPC, protobuf and numpy alone; no model, store or index is loaded. Every call has a deadline.
 A server that cannot be reached is tried again within it, nothing else is: an answer that failed
 once for a reason would fail again.
+
+What can be asked stands once, in `ranker.calls`; the two clients here only wait in their own ways.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import wraps
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
+from grpc import aio
 
-from embedders.items import Interaction
-from ranker import calls, wire
+from ranker import calls, channels
 from ranker.answers import Answer, FieldViolation, RankerError, ServerInfo, Timings, TitledItem
-from ranker.pb import ranker_pb2 as pb
+from ranker.calls import Call
+from ranker.channels import ClientTls
 from ranker.pb import ranker_pb2_grpc as pb_grpc
 
 __all__ = [
     "Answer",
     "AsyncRankerClient",
+    "ClientTls",
     "FieldViolation",
     "RankerClient",
     "RankerError",
@@ -30,112 +36,129 @@ __all__ = [
 
 TIMEOUT_S = 1.0
 
+P = ParamSpec("P")
+Noun = TypeVar("Noun")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
-class RankerClient:
+
+def _described(describe: Callable[..., Any]) -> Callable[[Method], Method]:
+    """Gives a method the words and the signature of the function that describes its calls."""
+
+    def named(method: Method) -> Method:
+        signature = inspect.signature(describe)
+        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        wrapped: Any = wraps(describe)(method)
+        wrapped.__signature__ = signature.replace(
+            parameters=[itself, *signature.parameters.values()],
+            return_annotation=inspect.signature(method).return_annotation,
+        )
+        return method
+
+    return named
+
+
+def _blocking(
+    describe: Callable[P, Call[Noun]],
+) -> Callable[Concatenate["RankerClient", P], Noun]:
+    @_described(describe)
+    def method(self: "RankerClient", *args: P.args, **kwargs: P.kwargs) -> Noun:
+        call = describe(*args, **kwargs)
+        try:
+            return call.read(self._begun(call))
+        except grpc.RpcError as error:
+            raise calls.read_error(error, address=self._address) from error
+
+    return method
+
+
+def _awaited(
+    describe: Callable[P, Call[Noun]],
+) -> Callable[Concatenate["AsyncRankerClient", P], Awaitable[Noun]]:
+    @_described(describe)
+    async def method(self: "AsyncRankerClient", *args: P.args, **kwargs: P.kwargs) -> Noun:
+        call = describe(*args, **kwargs)
+        try:
+            return call.read(await self._begun(call))
+        except grpc.RpcError as error:
+            raise calls.read_error(error, address=self._address) from error
+
+    return method
+
+
+def _streaming(
+    describe: Callable[P, Call[Noun]],
+) -> Callable[Concatenate["RankerClient", P], Iterator[Noun]]:
+    @_described(describe)
+    def method(self: "RankerClient", *args: P.args, **kwargs: P.kwargs) -> Iterator[Noun]:
+        return self._steps(describe(*args, **kwargs))
+
+    return method
+
+
+def _awaited_streaming(
+    describe: Callable[P, Call[Noun]],
+) -> Callable[Concatenate["AsyncRankerClient", P], AsyncIterator[Noun]]:
+    @_described(describe)
+    def method(self: "AsyncRankerClient", *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Noun]:
+        return self._steps(describe(*args, **kwargs))
+
+    return method
+
+
+class _Client:
+    """A connection to one address."""
+
+    _library: ClassVar[Any]
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        tls: ClientTls | None = None,
+        token: str | None = None,
+        insecure: bool = False,
+    ) -> None:
+        """Connects at the first call.
+
+        Args:
+            address: `host:port`.
+            timeout_s: The deadline of every call that names none.
+            tls: How to encrypt; None does not.
+            token: Who calls, as the server's operators gave it.
+            insecure: Whether the token may leave this machine without TLS.
+
+        Raises:
+            ValueError: no time, a file that is no certificate, or a token that would travel for
+                everybody to read.
+        """
+        self._address = address
+        self._timeout_s = calls.checked_timeout(timeout_s)
+        self._metadata = channels.metadata(
+            token, address, is_encrypted=tls is not None, insecure=insecure
+        )
+        self._channel = channels.opened(self._library, address, tls)
+        self._stub = pb_grpc.RankerServiceStub(self._channel)  # type: ignore[no-untyped-call, unused-ignore]
+
+    def _begun(self, call: Call[Any]) -> Any:
+        timeout_s = self._timeout_s if call.timeout_s is None else call.timeout_s
+        method = getattr(self._stub, call.method)
+        return method(call.request, timeout=timeout_s, metadata=self._metadata)
+
+
+class RankerClient(_Client):
     """Blocking calls; one client serves many threads over one connection.
 
     Every call raises `RankerError` where the server refuses, fails or is not reached in time, and
     `ValueError` where it makes no sense as it stands.
     """
 
-    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Connects at the first call.
+    _library = grpc
 
-        Args:
-            address: `host:port`.
-            timeout_s: The deadline of every call that names none.
-        """
-        self._address = address
-        self._timeout_s = calls.checked_timeout(timeout_s)
-        self._channel = grpc.insecure_channel(address, options=calls.CHANNEL_OPTIONS)
-        self._stub = pb_grpc.RankerServiceStub(self._channel)  # type: ignore[no-untyped-call, unused-ignore]
-
-    def rerank(
-        self,
-        item_ids: Sequence[str],
-        *,
-        user_id: str | None = None,
-        history: Sequence[Interaction] | None = None,
-        top_k: int = 0,
-        behavior: str = "",
-        explain: bool = False,
-        generation_id: str = "",
-        request_id: str = "",
-        timeout_s: float | None = None,
-    ) -> Answer:
-        """These items in the order that suits the user, best first, ties by item id.
-
-        Args:
-            item_ids: Distinct. One that the server does not know comes last, with its status.
-            user_id: A user whose history the store holds; else give `history`.
-            history: What the user did, oldest first; empty for one of whom nothing is known.
-            top_k: How many to return; 0 returns all.
-            behavior: What is asked about, one of `info().behaviors`; empty for any choice.
-            explain: Whether every returned item says what each block of vectors adds to its
-                score; that costs as much as many more candidates.
-            generation_id: The generation that must answer; empty takes the one that is served.
-            request_id: Echoed in the answer and in the server's log; made up where empty.
-            timeout_s: This call's deadline.
-        """
-        request = calls.rerank_request(
-            item_ids,
-            user_id=user_id,
-            history=history,
-            top_k=top_k,
-            behavior=behavior,
-            explain=explain,
-            generation_id=generation_id,
-            request_id=request_id,
-        )
-        return wire.from_answer(self._call(self._stub.Rerank, request, timeout_s))
-
-    def recommend(
-        self,
-        *,
-        user_id: str | None = None,
-        history: Sequence[Interaction] | None = None,
-        top_k: int = 0,
-        num_candidates: int = 0,
-        exclude_item_ids: Sequence[str] = (),
-        include_seen: bool = False,
-        behavior: str = "",
-        explain: bool = False,
-        generation_id: str = "",
-        request_id: str = "",
-        timeout_s: float | None = None,
-    ) -> Answer:
-        """The items of the whole catalog that suit the user best; further arguments as above.
-
-        Args:
-            user_id: A user whose history the store holds; else give `history`.
-            history: What the user did, oldest first; empty for one of whom nothing is known.
-            top_k: How many to return; 0 takes the server's default.
-            num_candidates: How many to retrieve and rerank; 0 takes the server's default.
-            exclude_item_ids: Items that must not be returned.
-            include_seen: Whether items of the user's history may be returned.
-            behavior: What is asked about, one of `info().behaviors`; empty for any choice.
-            explain: Whether every returned item says what each block of vectors adds to its score.
-            generation_id: The generation that must answer; empty takes the one that is served.
-            request_id: Echoed in the answer and in the server's log; made up where empty.
-            timeout_s: This call's deadline.
-        """
-        request = calls.recommend_request(
-            user_id=user_id,
-            history=history,
-            top_k=top_k,
-            num_candidates=num_candidates,
-            exclude_item_ids=exclude_item_ids,
-            include_seen=include_seen,
-            behavior=behavior,
-            explain=explain,
-            generation_id=generation_id,
-            request_id=request_id,
-        )
-        return wire.from_answer(self._call(self._stub.Recommend, request, timeout_s))
-
-    def info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """What is served, and what one request may ask."""
-        return wire.from_info(self._call(self._stub.GetInfo, pb.GetInfoRequest(), timeout_s))
+    rerank = _blocking(calls.rerank)
+    recommend = _blocking(calls.recommend)
+    stream_rerank = _streaming(calls.stream_rerank)
+    info = _blocking(calls.info)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -152,82 +175,26 @@ class RankerClient:
     ) -> None:
         self.close()
 
-    def _call(self, method: Any, request: Any, timeout_s: float | None) -> Any:
-        timeout_s = self._timeout_s if timeout_s is None else calls.checked_timeout(timeout_s)
+    def _steps(self, call: Call[Noun]) -> Iterator[Noun]:
+        begun = self._begun(call)
         try:
-            return method(request, timeout=timeout_s)
+            for message in begun:
+                yield call.read(message)
         except grpc.RpcError as error:
             raise calls.read_error(error, address=self._address) from error
+        finally:
+            begun.cancel()  # of no effect at the end, and an order to stop where the loop was left
 
 
-class AsyncRankerClient:
+class AsyncRankerClient(_Client):
     """`RankerClient` for an event loop: the same calls and answers, each awaited."""
 
-    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._address = address
-        self._timeout_s = calls.checked_timeout(timeout_s)
-        self._channel = grpc.aio.insecure_channel(address, options=calls.CHANNEL_OPTIONS)
-        self._stub = pb_grpc.RankerServiceStub(self._channel)  # type: ignore[no-untyped-call, unused-ignore]
+    _library = aio
 
-    async def rerank(
-        self,
-        item_ids: Sequence[str],
-        *,
-        user_id: str | None = None,
-        history: Sequence[Interaction] | None = None,
-        top_k: int = 0,
-        behavior: str = "",
-        explain: bool = False,
-        generation_id: str = "",
-        request_id: str = "",
-        timeout_s: float | None = None,
-    ) -> Answer:
-        """As `RankerClient.rerank`."""
-        request = calls.rerank_request(
-            item_ids,
-            user_id=user_id,
-            history=history,
-            top_k=top_k,
-            behavior=behavior,
-            explain=explain,
-            generation_id=generation_id,
-            request_id=request_id,
-        )
-        return wire.from_answer(await self._call(self._stub.Rerank, request, timeout_s))
-
-    async def recommend(
-        self,
-        *,
-        user_id: str | None = None,
-        history: Sequence[Interaction] | None = None,
-        top_k: int = 0,
-        num_candidates: int = 0,
-        exclude_item_ids: Sequence[str] = (),
-        include_seen: bool = False,
-        behavior: str = "",
-        explain: bool = False,
-        generation_id: str = "",
-        request_id: str = "",
-        timeout_s: float | None = None,
-    ) -> Answer:
-        """As `RankerClient.recommend`."""
-        request = calls.recommend_request(
-            user_id=user_id,
-            history=history,
-            top_k=top_k,
-            num_candidates=num_candidates,
-            exclude_item_ids=exclude_item_ids,
-            include_seen=include_seen,
-            behavior=behavior,
-            explain=explain,
-            generation_id=generation_id,
-            request_id=request_id,
-        )
-        return wire.from_answer(await self._call(self._stub.Recommend, request, timeout_s))
-
-    async def info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """As `RankerClient.info`."""
-        return wire.from_info(await self._call(self._stub.GetInfo, pb.GetInfoRequest(), timeout_s))
+    rerank = _awaited(calls.rerank)
+    recommend = _awaited(calls.recommend)
+    stream_rerank = _awaited_streaming(calls.stream_rerank)
+    info = _awaited(calls.info)
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -244,9 +211,12 @@ class AsyncRankerClient:
     ) -> None:
         await self.close()
 
-    async def _call(self, method: Any, request: Any, timeout_s: float | None) -> Any:
-        timeout_s = self._timeout_s if timeout_s is None else calls.checked_timeout(timeout_s)
+    async def _steps(self, call: Call[Noun]) -> AsyncIterator[Noun]:
+        begun = self._begun(call)
         try:
-            return await method(request, timeout=timeout_s)
+            async for message in begun:
+                yield call.read(message)
         except grpc.RpcError as error:
             raise calls.read_error(error, address=self._address) from error
+        finally:
+            begun.cancel()

@@ -66,10 +66,10 @@ def faults(raw: Raw, space: Space | None) -> Iterator[tuple[str, str]]:
         raw: As they came.
         space: That they are said to be of; None where there is none of that name.
     """
-    shape = tuple(raw.shape)
-    if len(shape) != 2:
-        yield "shape", f"{len(shape)} numbers, [items, dimensions] is needed"
+    if len(raw.shape) != 2:
+        yield "shape", f"{len(raw.shape)} numbers, [items, dimensions] is needed"
         return
+    shape = tuple(raw.shape)
     if shape[0] != len(raw.item_ids):
         yield "shape", f"{shape[0]} rows for {len(raw.item_ids)} item_ids"
     if space is not None and shape[1] != space.dim:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from embedders.items import Interaction
 from embedders.vectors import Space
+from ranker.inline import InlineVectors
 from ranker.ranking import Ranking
 from retrieval.candidates import Candidate, Query
 
@@ -65,14 +66,28 @@ class Serving(Protocol):
     def retrieve(self, query: Query, *, limit: int) -> list[Candidate]:
         """At most `limit` candidates, best first."""
 
-    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
+    def score(
+        self, query: Query, item_ids: Sequence[str], *, vectors: InlineVectors | None = None
+    ) -> list[Candidate]:
         """The known ones among `item_ids` as candidates, in the retriever's order.
 
-        None is left out for having been seen: whoever brings the items has decided that.
+        None is left out for having been seen: whoever brings the items has decided that. Those
+        that the query's filter excludes are.
+
+        Args:
+            query: Whose.
+            item_ids: Distinct.
+            vectors: For some of them, in the place of those that the generation holds; who has
+                any is known. Also below.
         """
 
     def rerank(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: InlineVectors | None = None,
     ) -> Ranking:
         """The final order of these candidates; the first `num_explained` with explanations.
 
@@ -80,7 +95,12 @@ class Serving(Protocol):
         """
 
     def refine(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: InlineVectors | None = None,
     ) -> Iterator[Ranking]:
         """The order of these candidates in steps, so that whoever is short of time can stop.
 

@@ -9,12 +9,13 @@ from datetime import UTC
 from typing import TypeVar
 
 from embedders.items import Interaction, Modality
-from embedders.vectors import Space
+from embedders.vectors import Embeddings, Space
 from ranker.answers import Answer, RankerError, ServerInfo, Timings, TitledItem
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.ranking import Explanation, RankedItem, Status
 from ranker.serving import ServingInfo
+from retrieval.filters import Among, Between, Filter
 
 TO_MODALITY = {
     Modality.AUDIO: pb.MODALITY_AUDIO,
@@ -46,7 +47,7 @@ def to_user(*, user_id: str | None, history: Sequence[Interaction] | None) -> pb
         raise ValueError("give either user_id or history: whose next item is sought?")
     if history is None:
         return pb.User(user_id=user_id)
-    return pb.User(history=pb.History(interactions=map(_to_interaction, history)))
+    return pb.User(history=to_events(history))
 
 
 def from_history(message: pb.History) -> tuple[Interaction, ...]:
@@ -67,6 +68,67 @@ def from_history(message: pb.History) -> tuple[Interaction, ...]:
     )
 
 
+def to_events(events: Sequence[Interaction]) -> pb.History:
+    """Events in their order."""
+    return pb.History(interactions=map(_to_interaction, events))
+
+
+def to_filter(filter: Filter) -> pb.Filter:
+    """Which items may be answered with.
+
+    Raises:
+        ValueError: it allows no item at all.
+    """
+    if filter.allow is not None and not filter.allow:
+        raise ValueError("filter.allow is empty: no item could be answered; None allows all")
+    return pb.Filter(
+        among=[
+            pb.Filter.Among(column=one.column, values=sorted(one.values)) for one in filter.among
+        ],
+        between=[
+            pb.Filter.Between(column=one.column, low=one.low, high=one.high)
+            for one in filter.between
+        ],
+        allow_item_ids=sorted(filter.allow or ()),
+        deny_item_ids=sorted(filter.deny),
+    )
+
+
+def from_filter(message: pb.Filter) -> Filter | None:
+    """The filter; None for one that every item passes.
+
+    Raises:
+        ValueError: as `Filter` has it.
+    """
+    filter = Filter(
+        among=tuple(
+            Among(column=one.column, values=frozenset(one.values)) for one in message.among
+        ),
+        between=tuple(
+            Between(
+                column=one.column,
+                low=one.low if one.HasField("low") else None,
+                high=one.high if one.HasField("high") else None,
+            )
+            for one in message.between
+        ),
+        allow=frozenset(message.allow_item_ids) or None,
+        deny=frozenset(message.deny_item_ids),
+    )
+    return None if filter.is_empty else filter
+
+
+def to_vectors(embeddings: Embeddings) -> pb.InlineVectors:
+    """Vectors of a request's items, in float32."""
+    return pb.InlineVectors(
+        space_id=embeddings.space.space_id,
+        item_ids=embeddings.item_ids,
+        dtype="float32",
+        shape=embeddings.vectors_ND.shape,
+        data=embeddings.vectors_ND.astype("<f4").tobytes(),
+    )
+
+
 def to_ranked_item(item: RankedItem, *, title: str) -> pb.RankedItem:
     """One item of an answer."""
     return pb.RankedItem(
@@ -84,7 +146,14 @@ def to_ranked_item(item: RankedItem, *, title: str) -> pb.RankedItem:
     )
 
 
-def from_answer(message: pb.RerankResponse | pb.RecommendResponse) -> Answer:
+def from_step(message: pb.StreamRerankResponse) -> Answer:
+    """One answer of a stream as the client's noun."""
+    return from_answer(message.ranking, is_final=message.is_final)
+
+
+def from_answer(
+    message: pb.RerankResponse | pb.RecommendResponse, *, is_final: bool = True
+) -> Answer:
     """An answer as the client's noun."""
     timings = message.timings
     return Answer(
@@ -92,6 +161,9 @@ def from_answer(message: pb.RerankResponse | pb.RecommendResponse) -> Answer:
         generation_id=message.generation_id,
         judged_by=message.judged_by,
         logit_weight=message.logit_weight,
+        num_scored=message.scored_count,
+        is_degraded=message.degraded,
+        is_final=is_final,
         request_id=message.request_id,
         timings=Timings(
             queue_ms=timings.queue_ms,
@@ -112,6 +184,9 @@ def to_info(info: ServingInfo, limits: ServiceLimits) -> pb.GetInfoResponse:
         limits=pb.GetInfoResponse.Limits(**{name: getattr(limits, name) for name in LIMIT_NAMES}),
         behaviors=info.behaviors,
         calibrator=info.calibrator,
+        blocks=info.blocks,
+        filterable=info.filterable,
+        comparable=info.comparable,
     )
     message.as_of.FromDatetime(info.as_of)
     return message
@@ -128,6 +203,9 @@ def from_info(message: pb.GetInfoResponse) -> ServerInfo:
         limits=ServiceLimits(**{name: getattr(message.limits, name) for name in LIMIT_NAMES}),
         behaviors=tuple(message.behaviors),
         calibrator=message.calibrator,
+        blocks=tuple(message.blocks),
+        filterable=tuple(message.filterable),
+        comparable=tuple(message.comparable),
     )
 
 

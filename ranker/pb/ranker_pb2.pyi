@@ -296,7 +296,7 @@ class GetInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetInfoResponse(_message.Message):
-    __slots__ = ("generation_id", "model", "num_items", "spaces", "limits", "as_of", "behaviors", "calibrator", "blocks", "filterable")
+    __slots__ = ("generation_id", "model", "num_items", "spaces", "limits", "as_of", "behaviors", "calibrator", "blocks", "filterable", "comparable")
     class Limits(_message.Message):
         __slots__ = ("candidates", "history", "message_bytes", "top_k", "id_length", "exclude", "queue", "workers", "default_candidates", "default_top_k", "explained", "text_length", "vector_bytes", "filter_conditions", "filter_values", "filter_item_ids")
         CANDIDATES_FIELD_NUMBER: _ClassVar[int]
@@ -359,6 +359,7 @@ class GetInfoResponse(_message.Message):
     CALIBRATOR_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     FILTERABLE_FIELD_NUMBER: _ClassVar[int]
+    COMPARABLE_FIELD_NUMBER: _ClassVar[int]
     generation_id: str
     model: str
     num_items: int
@@ -369,4 +370,5 @@ class GetInfoResponse(_message.Message):
     calibrator: str
     blocks: _containers.RepeatedScalarFieldContainer[str]
     filterable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., num_items: _Optional[int] = ..., spaces: _Optional[_Iterable[_Union[GetInfoResponse.Space, _Mapping]]] = ..., limits: _Optional[_Union[GetInfoResponse.Limits, _Mapping]] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., behaviors: _Optional[_Iterable[str]] = ..., calibrator: _Optional[str] = ..., blocks: _Optional[_Iterable[str]] = ..., filterable: _Optional[_Iterable[str]] = ...) -> None: ...
+    comparable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, generation_id: _Optional[str] = ..., model: _Optional[str] = ..., num_items: _Optional[int] = ..., spaces: _Optional[_Iterable[_Union[GetInfoResponse.Space, _Mapping]]] = ..., limits: _Optional[_Union[GetInfoResponse.Limits, _Mapping]] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., behaviors: _Optional[_Iterable[str]] = ..., calibrator: _Optional[str] = ..., blocks: _Optional[_Iterable[str]] = ..., filterable: _Optional[_Iterable[str]] = ..., comparable: _Optional[_Iterable[str]] = ...) -> None: ...

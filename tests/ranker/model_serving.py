@@ -10,6 +10,7 @@ from pathlib import Path
 from embedders.items import Interaction
 from ranker import model as models
 from ranker.explaining import Explainer
+from ranker.inline import InlineVectors
 from ranker.llm_reranker import LlmReranker
 from ranker.prefixes import PrefixCache
 from ranker.ranking import Ranking
@@ -38,17 +39,32 @@ class ModelServing:
     def retrieve(self, query: Query, *, limit: int) -> list[Candidate]:
         return self.retriever.retrieve(self._asked(query), limit=limit)
 
-    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
+    def score(
+        self, query: Query, item_ids: Sequence[str], *, vectors: InlineVectors | None = None
+    ) -> list[Candidate]:
+        assert vectors is None
         return self.retriever.score(self._asked(query), item_ids)
 
     def rerank(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: InlineVectors | None = None,
     ) -> Ranking:
+        assert vectors is None
         return self.reranker.rerank(self._asked(query), candidates, num_explained=num_explained)
 
     def refine(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: InlineVectors | None = None,
     ) -> Iterator[Ranking]:
+        assert vectors is None
         return self.reranker.refine(self._asked(query), candidates, num_explained=num_explained)
 
     def _asked(self, query: Query) -> Query:

@@ -2,20 +2,23 @@
 
 Items `a` to `e`; the reranker reverses what retrieval thinks of them, except that `c` and `d` tie.
 `e` has no vectors. Two items are scored in a pass, at one token each, after a pass that reads the
-history. Work can be held at a gate, to see what happens to requests meanwhile, and a test can step
+history. An item whose vectors a request brings is known, and scores 0 where it is not in the table.
+Work can be held at a gate, to see what happens to requests meanwhile, and a test can step
 in before every pass.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from embedders.items import Interaction, Modality
 from embedders.vectors import Space
+from ranker.inline import InlineVectors
 from ranker.ranking import Explanation, RankedItem, Ranking, Status
 from ranker.serving import ServingInfo
+from retrieval.attributes import Attributes, Texts
 from retrieval.candidates import Candidate, Query
 
 SCORES = {"a": 0.1, "b": 0.2, "c": 1 / 3, "d": 1 / 3, "e": 0.5}
@@ -25,6 +28,14 @@ TITLES = {item_id: f"The {item_id}" for item_id in SCORES}
 TEXT_SPACE = Space(modality=Modality.TEXT, encoder="table", revision="1", dim=3)
 FUSED_SPACE = Space(modality=None, encoder="tokens", revision="1", dim=2, is_normalized=False)
 BEHAVIORS = ("purchase", "view")
+BLOCKS = ("sequence", "text")
+ATTRIBUTES = Attributes.of(
+    Texts(
+        item_id=item_id,
+        attributes={"kind": "vowel" if item_id in "ae" else "consonant", "price": str(price)},
+    )
+    for price, item_id in enumerate(SCORES, start=1)
+)
 LOGIT_WEIGHT = 0.7
 PASS_SIZE = 2
 BORN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -40,6 +51,7 @@ class TableServing:
         self._gate.set()
         self.entered = threading.Semaphore(0)
         self.reranked: list[Query] = []
+        self.brought: list[InlineVectors | None] = []
         self.error: Exception | None = None
         self.info_error: Exception | None = None
         self.behaviors = BEHAVIORS
@@ -60,6 +72,9 @@ class TableServing:
             as_of=BORN,
             behaviors=self.behaviors,
             calibrator="c0ffee",
+            blocks=BLOCKS,
+            filterable=ATTRIBUTES.columns,
+            comparable=ATTRIBUTES.numeric_columns,
         )
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
@@ -72,27 +87,43 @@ class TableServing:
         hidden = set(query.exclude)
         if query.exclude_seen:
             history = query.history or self.history(query.user_id) or ()
-            hidden |= {event.item_id for event in history}
-        return _candidates([item_id for item_id in SCORES if item_id not in hidden][:limit])
+            hidden |= {event.item_id for event in (*history, *query.recent)}
+        allowed = _allowed(query, SCORES)
+        return _candidates([item_id for item_id in allowed if item_id not in hidden][:limit])
 
-    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
+    def score(
+        self, query: Query, item_ids: Sequence[str], *, vectors: InlineVectors | None = None
+    ) -> list[Candidate]:
         self.entered.release()
         assert self._gate.wait(timeout=20), "the test never opened the gate"
         if self.error is not None:
             raise self.error
-        return _candidates([item_id for item_id in SCORES if item_id in item_ids])
+        brought = () if vectors is None else sorted(vectors.item_ids - SCORES.keys())
+        known = [item_id for item_id in (*SCORES, *brought) if item_id in item_ids]
+        return _candidates(_allowed(query, known))
 
     def rerank(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: InlineVectors | None = None,
     ) -> Ranking:
-        *_, last = self.refine(query, candidates, num_explained=num_explained)
+        *_, last = self.refine(query, candidates, num_explained=num_explained, vectors=vectors)
         return last
 
     def refine(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: InlineVectors | None = None,
     ) -> Iterator[Ranking]:
         """Passes: the history, then two items each, then the explanations."""
         self.reranked.append(query)
+        self.brought.append(vectors)
         waiting = sorted(candidates, key=lambda each: (each.rank, each.item_id))
         done: list[Candidate] = []
         yield self._ranking(done, waiting, tokens_ahead=self._tokens(0, 1))
@@ -121,7 +152,7 @@ class TableServing:
         num_explained: int = 0,
         tokens_ahead: int = 0,
     ) -> Ranking:
-        order = sorted(done, key=lambda each: (-SCORES[each.item_id], each.item_id))
+        order = sorted(done, key=lambda each: (-_score(each.item_id), each.item_id))
         scored = [
             _ranked(each, rank, is_explained=rank <= num_explained)
             for rank, each in enumerate(order, start=1)
@@ -148,9 +179,17 @@ class TableServing:
 
 def _candidates(item_ids: Sequence[str]) -> list[Candidate]:
     return [
-        Candidate(item_id=item_id, score=RETRIEVAL_SCORES[item_id], rank=rank)
+        Candidate(item_id=item_id, score=RETRIEVAL_SCORES.get(item_id, 0.0), rank=rank)
         for rank, item_id in enumerate(item_ids, start=1)
     ]
+
+
+def _allowed(query: Query, item_ids: Iterable[str]) -> list[str]:
+    return list(item_ids) if query.filters is None else ATTRIBUTES.passing(query.filters, item_ids)
+
+
+def _score(item_id: str) -> float:
+    return SCORES.get(item_id, 0.0)
 
 
 def explained(item_id: str) -> Explanation:
@@ -164,13 +203,13 @@ def _ranked(candidate: Candidate, rank: int, *, is_explained: bool) -> RankedIte
     return RankedItem(
         item_id=candidate.item_id,
         rank=rank,
-        score=SCORES[candidate.item_id],
-        logit=SCORES[candidate.item_id] - candidate.score,
+        score=_score(candidate.item_id),
+        logit=_score(candidate.item_id) - candidate.score,
         status=Status.OK if has_vectors else Status.MISSING_VECTORS,
         retrieval_rank=candidate.rank,
         retrieval_score=candidate.score,
         present=(Modality.TEXT,) if has_vectors else (),
-        probability=SCORES[candidate.item_id] / 2 if has_vectors else None,
+        probability=_score(candidate.item_id) / 2 if has_vectors else None,
         explanation=explained(candidate.item_id) if is_explained else None,
     )
 

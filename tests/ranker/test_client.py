@@ -59,11 +59,11 @@ class FlakyServing(TableServing):
         self.errors = list(errors)
         self.num_asked = 0
 
-    def score(self, query: Query, item_ids: Any) -> list[Candidate]:
+    def score(self, query: Query, item_ids: Any, **wishes: Any) -> list[Candidate]:
         self.num_asked += 1
         if self.errors:
             raise self.errors.pop(0)
-        return super().score(query, item_ids)
+        return super().score(query, item_ids, **wishes)
 
 
 class Impostor(grpc.GenericRpcHandler):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,9 @@ class Forgetful(TableServing):
     """Cannot rank `c`, and says so at the head of its ranking."""
 
     def refine(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self, query: Query, candidates: Sequence[Candidate], **wishes: Any
     ) -> Iterator[Ranking]:
-        for ranking in super().refine(query, candidates, num_explained=num_explained):
+        for ranking in super().refine(query, candidates, **wishes):
             unranked = [
                 replace(item, rank=0, status=Status.UNKNOWN_ITEM)
                 for item in ranking.items
