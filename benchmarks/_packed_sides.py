@@ -1,6 +1,7 @@
 """Prompts of random tokens in, their scores by each of the sides compared out."""
 
 import copy
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -153,17 +154,27 @@ def cached(llm: LlamaForCausalLM, prompts: Prompts) -> Tensor:
 def cross_encoder(shape: str) -> CrossEncoder:
     """sentence-transformers' reranker on the same backbone, its head a single logit; its tokenizer
     reads the very tokens from words that are their numbers."""
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        save_cross_encoder(shape, Path(folder))
+        return CrossEncoder(folder, device="cpu", local_files_only=True)
+
+
+def save_cross_encoder(shape: str, folder: Path) -> None:
+    """Its weights and tokenizer, as a hub's model would lie there."""
     whole = config(shape)
     whole.num_labels, whole.pad_token_id = 1, whole.vocab_size - 1
     words = Tokenizer(WordLevel({str(n): n for n in range(whole.vocab_size)}, unk_token="0"))
     words.pre_tokenizer = WhitespaceSplit()
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        torch.manual_seed(0)
-        LlamaForSequenceClassification(whole).save_pretrained(Path(folder))
+    torch.manual_seed(0)
+    with quiet():
+        LlamaForSequenceClassification(whole).save_pretrained(folder)
         PreTrainedTokenizerFast(
             tokenizer_object=words, pad_token=str(whole.pad_token_id), model_max_length=4096
         ).save_pretrained(folder)
-        return CrossEncoder(folder, device="cpu", local_files_only=True)
+    # transformers before 5 knows the class by this name alone.
+    facts = folder / "tokenizer_config.json"
+    told = {**json.loads(facts.read_text()), "tokenizer_class": "PreTrainedTokenizerFast"}
+    facts.write_text(json.dumps(told))
 
 
 def crossed(encoder: CrossEncoder, prompts: Prompts, batches: Sequence[list[int]]) -> Tensor:
