@@ -11,10 +11,10 @@ import errno
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -22,14 +22,25 @@ from grpc_reflection.v1alpha import reflection
 
 from ranker.limits import ServerConfig, ServiceLimits
 from ranker.pb import ranker_pb2_grpc as pb_grpc
+from ranker.service import connections
+from ranker.service.authentication import AdmissionInterceptor, Gate
+from ranker.service.backends import Backend
+from ranker.service.credentials import server_credentials
 from ranker.service.exchange import Exchanges
 from ranker.service.interceptor import SERVICE_NAME, StatusInterceptor
 from ranker.service.metrics import Metrics
+from ranker.service.observing import Observing
 from ranker.service.servicer import RankerService
+from ranker.service.store_watch import STORE, watch_store
 from ranker.serving import Serving
+
+if TYPE_CHECKING:
+    from ranker.service.rest_server import RestServer
 
 __all__ = ["PortInUseError", "RankerServer", "ServerConfig", "run_until_signal", "running", "serve"]
 
+GENERATION = "generation"  # the name under which health says whether CURRENT can be followed
+REST = "HTTP needs FastAPI: pip install 'sommelier[rest]', or unset server.rest_port"
 GRACE_S = 5.0  # for requests under way when the server stops
 
 
@@ -52,16 +63,21 @@ class RankerServer:
         service: RankerService,
         server: grpc.aio.Server,
         watchman: Any,
-        metrics: Metrics,
+        observing: Observing,
+        rest: "RestServer | None",
     ) -> None:
         self._service = service
         self._server = server
         self._watchman = watchman
-        self.metrics = metrics
+        self._observing = observing
+        self._rest = rest
+        self.metrics = observing.metrics
         self.loop = asyncio.get_running_loop()
         self.host = ""
         self.port = 0
         self.metrics_port: int | None = None
+        self.rest_port: int | None = None
+        self._companions: list[asyncio.Task[None]] = []
 
     @property
     def address(self) -> str:
@@ -73,9 +89,33 @@ class RankerServer:
         """Requests that wait for a worker."""
         return self._service.num_waiting
 
-    def switch(self, serving: Serving) -> None:
-        """Answers from this generation from now on; requests under way keep the one they began."""
-        self._service.switch(serving)
+    def switch(self, served: Backend | Serving) -> Future[None]:
+        """Answers from this generation from now on; requests under way keep the one they began.
+
+        May be called from any thread.
+
+        Args:
+            served: A loaded generation, for threads of this process, or a backend that is ready.
+
+        Returns:
+            What is done once the former backend has answered all it began and is closed. Nobody
+            needs to wait for it.
+        """
+        return asyncio.run_coroutine_threadsafe(self._service.switch(served), self.loop)
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the online store failed when a history was last asked of it."""
+        return self._service.is_degraded
+
+    async def tell(self, name: str, *, is_serving: bool) -> None:
+        """Says so to whoever asks for the health of this name; not any more once it stops."""
+        told = health_pb2.HealthCheckResponse
+        await self._watchman.set(name, told.SERVING if is_serving else told.NOT_SERVING)
+
+    def accompany(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does this beside the requests, and ends it before the server stops."""
+        self._companions.append(asyncio.create_task(work))
 
     async def start(self, config: ServerConfig) -> None:
         """Listens, and says so.
@@ -88,9 +128,12 @@ class RankerServer:
         try:
             if config.metrics_port is not None:
                 self.metrics_port = _serve_metrics(self.metrics, config)
+            if self._rest is not None:
+                self.rest_port = await _serve_rest(self._rest, config)
             await self._server.start()
-            for name in ("", SERVICE_NAME):
-                await self._watchman.set(name, health_pb2.HealthCheckResponse.SERVING)
+            for name in ("", SERVICE_NAME, GENERATION, STORE):
+                await self.tell(name, is_serving=True)
+            self.accompany(watch_store(self))
         except BaseException:
             await self.stop(grace_s=0)
             raise
@@ -101,34 +144,42 @@ class RankerServer:
         Returns once no worker runs any more: a thread that is already ranking cannot be stopped.
         """
         await self._watchman.enter_graceful_shutdown()
-        await self._server.stop(grace_s)
+        for companion in self._companions:
+            companion.cancel()
+        await asyncio.gather(*self._companions, return_exceptions=True)
+        rest_stops = [self._rest.stop(grace_s)] if self._rest is not None else []
+        await asyncio.gather(self._server.stop(grace_s), *rest_stops)
         await self._service.close()
-        await asyncio.to_thread(self.metrics.close)
+        await asyncio.to_thread(self._observing.close)
 
 
 async def serve(
-    serving: Serving,
+    served: Backend | Serving,
     *,
     config: ServerConfig | None = None,
     limits: ServiceLimits | None = None,
 ) -> RankerServer:
     """A server that answers; whoever calls this stops it.
 
+    Args:
+        served: A loaded generation, for threads of this process, or a backend; the server closes
+            it when it stops.
+        config: Where it listens.
+        limits: What it accepts.
+
     Raises:
         PortInUseError: another process has the port.
-        ValueError: the host is not an address of this machine.
+        ValueError: the host is not an address of this machine, or what secures it is no good.
     """
     config, limits, metrics = config or ServerConfig(), limits or ServiceLimits(), Metrics()
-    service = RankerService(serving, limits=limits, metrics=metrics)
-    exchanges = Exchanges([metrics.observe])
+    service = RankerService(served, limits=limits, metrics=metrics)
+    observing = Observing(config, metrics)
+    exchanges = Exchanges(observing.observers)
     metrics.watch_under_way(lambda: exchanges.num_under_way)
+    gate = Gate.of(config)
     server = grpc.aio.server(
-        interceptors=[StatusInterceptor(exchanges)],
-        options=[
-            # gRPC would let a second server share the port, and every other request go astray.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", limits.message_bytes),
-        ],
+        interceptors=[StatusInterceptor(exchanges), AdmissionInterceptor(gate)],
+        options=connections.options(config, limits),
     )
     watchman: Any = health.aio.HealthServicer()  # type: ignore[attr-defined, unused-ignore]
     pb_grpc.add_RankerServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call, unused-ignore]
@@ -137,7 +188,10 @@ async def serve(
         reflection.enable_server_reflection(
             (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server
         )
-    started = RankerServer(service=service, server=server, watchman=watchman, metrics=metrics)
+    rest = _rest(config, limits, service, gate=gate, exchanges=exchanges, watchman=watchman)
+    started = RankerServer(
+        service=service, server=server, watchman=watchman, observing=observing, rest=rest
+    )
     await started.start(config)
     return started
 
@@ -154,7 +208,7 @@ def running(
 
     Raises:
         PortInUseError: another process has the port.
-        ValueError: the host is not an address of this machine.
+        ValueError: the host is not an address of this machine, or what secures it is no good.
     """
     started: Future[RankerServer] = Future()
     loop = asyncio.new_event_loop()
@@ -196,7 +250,7 @@ def run_until_signal(
 
     Raises:
         PortInUseError: another process has the port.
-        ValueError: the host is not an address of this machine.
+        ValueError: the host is not an address of this machine, or what secures it is no good.
     """
 
     async def live() -> None:
@@ -215,8 +269,12 @@ def run_until_signal(
 
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+    connections.check_exposure(config.host, config)
+    credentials, address = server_credentials(config), _address(config.host, config.port)
     try:
-        return server.add_insecure_port(_address(config.host, config.port))
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         # gRPC gives one text for every cause; the operating system tells them apart.
         raise _why_not(config.host, config.port, setting="server.port") from error
@@ -232,6 +290,29 @@ def _serve_metrics(metrics: Metrics, config: ServerConfig) -> int:
             host=config.metrics_host,
             port=config.metrics_port,
             setting="server.metrics_port",
+        ) from error
+
+
+def _rest(
+    config: ServerConfig, limits: ServiceLimits, service: RankerService, **parts: Any
+) -> "RestServer | None":
+    if config.rest_port is None:
+        return None
+    connections.check_exposure(config.rest_host, config)
+    try:
+        from ranker.service.rest import rest_server
+    except ImportError as error:
+        raise ImportError(REST) from error
+    return rest_server(service, config=config, limits=limits, **parts)
+
+
+async def _serve_rest(rest: "RestServer", config: ServerConfig) -> int:
+    assert config.rest_port is not None
+    try:
+        return await rest.start()
+    except OSError as error:
+        raise _refusal(
+            error, host=config.rest_host, port=config.rest_port, setting="server.rest_port"
         ) from error
 
 

@@ -1,22 +1,35 @@
 """Requests in, reranked answers out: the methods of the wire over one served generation.
 
-The event loop checks and queues; everything that may block (the store, retrieval, the LLM) runs as
-one piece of work in a worker thread. The service knows neither sockets nor files; what goes wrong
-leaves it as an exception, and `ranker.service.interceptor` makes a status of it.
+The event loop checks a request, finds out whether an equal one is being answered already, and hands
+it to the backend; everything that may block (the store, retrieval, the LLM) runs in the backend's
+threads or processes. The service knows neither sockets nor files; what goes wrong leaves it as an
+exception, and `ranker.service.interceptor` makes a status of it.
 """
 
+import asyncio
+import time
 import uuid
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 from ranker import wire
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
-from ranker.service import requests, statuses
-from ranker.service.answering import Outcome, Plan, Stopwatch, carry_out
+from ranker.service import statuses
+from ranker.service.backends import (
+    Backend,
+    Call,
+    Response,
+    answer_in,
+    in_process,
+    read_call,
+)
+from ranker.service.flights import Flights
 from ranker.service.metrics import Metrics
-from ranker.service.workers import Job, Workers
-from ranker.serving import Serving
+from ranker.service.workers import Job
+from ranker.serving import Serving, ServingInfo
 
 __all__ = ["RankerService", "ServiceLimits"]
 
@@ -26,101 +39,145 @@ class RankerService(pb_grpc.RankerServiceServicer):
 
     def __init__(
         self,
-        serving: Serving,
+        served: Backend | Serving,
         *,
         limits: ServiceLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self._serving = serving
         self._limits = limits or ServiceLimits()
-        self._metrics = metrics or Metrics()
-        self._workers = Workers(num_workers=self._limits.workers, queue_limit=self._limits.queue)
-        self._metrics.watch_queue(lambda: self.num_waiting)
+        self._served = _Served(self._backend(served))
+        self._former: set[_Served] = set()
+        self._flights = Flights[Response]()
+        metrics = metrics or Metrics()
+        metrics.watch_queue(lambda: self.num_waiting)
+        metrics.watch_coalesced(lambda: self._flights.num_coalesced)
+        metrics.watch_workers(lambda: self._served.backend.counts)
+        metrics.watch_generation(lambda: self.info)
+        metrics.watch_store(lambda: not self.is_degraded)
+
+    @property
+    def info(self) -> ServingInfo:
+        """The facts of the generation that answers now."""
+        return self._served.backend.info
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the online store failed when a history was last asked of it."""
+        return self._served.backend.is_degraded
 
     @property
     def num_waiting(self) -> int:
         """Requests that wait for a worker."""
-        return self._workers.num_waiting
+        return sum(one.backend.num_waiting for one in (self._served, *self._former))
 
-    def switch(self, serving: Serving) -> None:
-        """Answers from this generation from now on; requests under way keep the one they began."""
-        self._serving = serving
+    def switch(self, served: Backend | Serving) -> Coroutine[None, None, None]:
+        """Answers from this from now on; what is returned ends the former one, when awaited.
+
+        That is when whatever began with it has its answer.
+        """
+        former, self._served = self._served, _Served(self._backend(served))
+        self._former.add(former)
+        return self._drain(former)
 
     async def close(self) -> None:
         """Refuses what waits, and returns once the work that runs has ended."""
-        await self._workers.close()
+        await asyncio.gather(*(one.backend.close() for one in (self._served, *self._former)))
 
     async def Rerank(self, request: pb.RerankRequest, context: Any) -> pb.RerankResponse:
         """Orders the caller's items; items that the generation does not hold come last."""
-        watch, serving = Stopwatch(), self._serving
-        query = requests.read_rerank(request, self._limits, behaviors=serving.info.behaviors)
-        _check_generation(request.generation_id, serving)
-        item_ids = tuple(request.item_ids)
-        plan = Plan(
-            method="Rerank",
-            serving=serving,
-            query=query,
-            find=lambda: serving.score(query, item_ids),
-            asked=item_ids,
-            top_k=request.top_k or len(item_ids),
-            explains=request.explain,
-        )
-        response = pb.RerankResponse(request_id=request.request_id or _new_request_id())
-        _fill(response, await self._answer(plan, watch, context), plan, watch)
-        return response
+        return await self._answer("Rerank", request, context)
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Retrieves candidates and orders them."""
-        watch, serving = Stopwatch(), self._serving
-        query, num_candidates, top_k = requests.read_recommend(
-            request, self._limits, behaviors=serving.info.behaviors
-        )
-        _check_generation(request.generation_id, serving)
-        plan = Plan(
-            method="Recommend",
-            serving=serving,
-            query=query,
-            find=lambda: serving.retrieve(query, limit=num_candidates),
-            top_k=top_k,
-            explains=request.explain,
-        )
-        response = pb.RecommendResponse(request_id=request.request_id or _new_request_id())
-        _fill(response, await self._answer(plan, watch, context), plan, watch)
-        return response
+        return await self._answer("Recommend", request, context)
+
+    async def StreamRerank(
+        self, request: pb.StreamRerankRequest, context: Any
+    ) -> AsyncIterator[pb.StreamRerankResponse]:
+        """Retrieval's order at once, then better ones."""
+        async with aclosing(self._answers("StreamRerank", request, context)) as answers:
+            async for response in answers:
+                yield response
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Any) -> pb.GetInfoResponse:
         """What is served, and what one request may ask."""
-        return wire.to_info(self._serving.info, self._limits)
+        return wire.to_info(self.info, self._limits)
 
-    async def _answer(self, plan: Plan, watch: Stopwatch, context: Any) -> Outcome:
-        job = Job(context.time_remaining())
-        outcome = await self._workers.run(lambda: carry_out(plan, job, watch), job=job)
-        watch.lap("total")
-        return outcome
+    async def _drain(self, former: "_Served") -> None:
+        await former.is_idle.wait()
+        await former.backend.close()
+        self._former.discard(former)
+
+    async def _answer(self, method: str, request: Any, context: Any) -> Any:
+        response = None
+        async with aclosing(self._answers(method, request, context)) as answers:
+            async for response in answers:
+                pass
+        assert response is not None, "a backend ended without an answer"
+        return response
+
+    async def _answers(self, method: str, request: Any, context: Any) -> Any:
+        """The messages as this caller gets them."""
+        began = time.perf_counter()
+        with self._served.used() as backend:
+            call = read_call(method, request, self._limits, backend.info)
+            _check_generation(call.request.generation_id, backend)
+            request_id = call.request.request_id or uuid.uuid4().hex
+            job = Job(context.time_remaining())
+            replies = self._flights.replies(
+                (backend, method, _without_request_id(call)),
+                job,
+                lambda: backend.answers(call, job),
+                is_anytime=call.is_anytime,
+            )
+            async with aclosing(replies):
+                async for reply in replies:
+                    message = type(reply)()
+                    message.CopyFrom(reply)  # others may wait for the same reply
+                    answer = answer_in(message)
+                    answer.request_id = request_id
+                    answer.timings.total_ms = (time.perf_counter() - began) * 1e3
+                    yield message
+
+    def _backend(self, served: Backend | Serving) -> Backend:
+        if isinstance(served, Backend):
+            return served
+        return in_process(served, limits=self._limits)
 
 
-def _fill(
-    response: pb.RerankResponse | pb.RecommendResponse,
-    outcome: Outcome,
-    plan: Plan,
-    watch: Stopwatch,
-) -> None:
-    """Everything that both answers have in common."""
-    response.generation_id = plan.serving.info.generation_id
-    response.judged_by = outcome.judged_by
-    response.logit_weight = outcome.logit_weight
-    response.scored_count = outcome.num_candidates
-    response.items.extend(wire.to_ranked_item(item, title=title) for item, title in outcome.items)
-    response.timings.CopyFrom(
-        pb.Timings(**{f"{stage}_ms": seconds * 1e3 for stage, seconds in watch.seconds.items()})
-    )
+class _Served:
+    """A backend, and how many calls are under way with it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
+        self._num_calls = 0
+
+    @contextmanager
+    def used(self) -> Iterator[Backend]:
+        """One call, from its arrival to its end."""
+        self._num_calls += 1
+        self.is_idle.clear()
+        try:
+            yield self.backend
+        finally:
+            self._num_calls -= 1
+            if not self._num_calls:
+                self.is_idle.set()
 
 
-def _check_generation(asked: str, serving: Serving) -> None:
-    served = serving.info.generation_id
-    if asked and asked != served:
+def _without_request_id(call: Call) -> bytes:
+    """What makes two calls equal."""
+    request = call.request
+    request_id = request.request_id
+    request.ClearField("request_id")
+    key: bytes = request.SerializeToString(deterministic=True)
+    request.request_id = request_id
+    return key
+
+
+def _check_generation(asked: str, backend: Backend) -> None:
+    served = backend.info.generation_id if asked else ""
+    if asked != served:
         raise statuses.wrong_generation(asked=asked, served=served)
-
-
-def _new_request_id() -> str:
-    return uuid.uuid4().hex

@@ -13,6 +13,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from feature_repo.outage import ASK_AGAIN_S
+
 DOMAIN = "sommelier"
 MOST_VIOLATIONS = 8
 SHOWN_CHARACTERS = 48
@@ -23,12 +25,15 @@ class Reason(StrEnum):
 
     INVALID_REQUEST = "INVALID_REQUEST"
     MALFORMED_MESSAGE = "MALFORMED_MESSAGE"
+    MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
     UNKNOWN_USER = "UNKNOWN_USER"
     WRONG_GENERATION = "WRONG_GENERATION"
     WRONG_SPACE = "WRONG_SPACE"
     QUEUE_FULL = "QUEUE_FULL"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     SHUTTING_DOWN = "SHUTTING_DOWN"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    WORKER_DIED = "WORKER_DIED"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     RATE_LIMITED = "RATE_LIMITED"
@@ -101,6 +106,15 @@ def malformed(message_name: str) -> StatusError:
     )
 
 
+def too_large(*, limit_bytes: int) -> StatusError:
+    """RESOURCE_EXHAUSTED, as gRPC itself says it of its own messages; nothing of it was read."""
+    return StatusError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Reason.MESSAGE_TOO_LARGE,
+        f"a request has at most {limit_bytes} bytes here; send fewer items",
+    )
+
+
 def unknown_user(user_id: str) -> StatusError:
     """NOT_FOUND: the store holds no history of this user."""
     resource = error_details_pb2.ResourceInfo(
@@ -163,13 +177,31 @@ def wrong_space(asked: Sequence[str], *, served: Sequence[str]) -> StatusError:
 
 def queue_full(*, num_waiting: int, retry_after_s: float) -> StatusError:
     """RESOURCE_EXHAUSTED with the time after which a place is likely to be free."""
-    retry = error_details_pb2.RetryInfo()
-    retry.retry_delay.FromNanoseconds(round(retry_after_s * 1e9))
     return StatusError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         Reason.QUEUE_FULL,
         f"{num_waiting} requests are waiting already; try again in {retry_after_s:.2f} s",
-        details=[retry],
+        details=[_retry(retry_after_s)],
+    )
+
+
+def queue_slow(*, wait_s: float, retry_after_s: float) -> StatusError:
+    """RESOURCE_EXHAUSTED, now, for whom the deadline would find still waiting."""
+    return StatusError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        Reason.QUEUE_FULL,
+        f"those who wait already will take about {wait_s:.2f} s, longer than the deadline allows; "
+        f"try again in {retry_after_s:.2f} s",
+        details=[_retry(retry_after_s)],
+    )
+
+
+def worker_died() -> StatusError:
+    """UNAVAILABLE: the process that computed the answer ended; others go on."""
+    return StatusError(
+        grpc.StatusCode.UNAVAILABLE,
+        Reason.WORKER_DIED,
+        "the process that was computing the answer died and is started anew; try again",
     )
 
 
@@ -194,8 +226,6 @@ def permission_denied(names: Sequence[str]) -> StatusError:
 
 def rate_limited(caller: str, *, requests_per_s: float, retry_after_s: float) -> StatusError:
     """RESOURCE_EXHAUSTED with the time after which the caller's rate grants the next request."""
-    retry = error_details_pb2.RetryInfo()
-    retry.retry_delay.FromNanoseconds(round(retry_after_s * 1e9))
     told = f"{requests_per_s:g} requests a second are granted"
     quota = error_details_pb2.QuotaFailure(
         violations=[
@@ -206,7 +236,7 @@ def rate_limited(caller: str, *, requests_per_s: float, retry_after_s: float) ->
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         Reason.RATE_LIMITED,
         f"{told} to {caller}; try again in {retry_after_s:.2f} s",
-        details=[retry, quota],
+        details=[_retry(retry_after_s), quota],
         metadata={"caller": caller},
     )
 
@@ -230,6 +260,22 @@ def shutting_down() -> StatusError:
     )
 
 
+def store_unavailable(user_id: str) -> StatusError:
+    """UNAVAILABLE: the store does not answer, and no history of the user is held any more.
+
+    The store is asked again once a second: whoever comes back sooner is told the same.
+    """
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromNanoseconds(round(ASK_AGAIN_S * 1e9))
+    return StatusError(
+        grpc.StatusCode.UNAVAILABLE,
+        Reason.STORE_UNAVAILABLE,
+        f"the feature store does not answer, and no history of {shown(user_id)} is held that is "
+        f"new enough; try again in {ASK_AGAIN_S:.0f} s, or send the history inline",
+        details=[retry],
+    )
+
+
 def internal(error_id: str) -> StatusError:
     """INTERNAL: nothing of the cause is told but the id under which the log has it."""
     return StatusError(
@@ -238,6 +284,12 @@ def internal(error_id: str) -> StatusError:
         f"an unexpected error; the server's log has it under {error_id}",
         metadata={"error_id": error_id},
     )
+
+
+def _retry(delay_s: float) -> error_details_pb2.RetryInfo:
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromNanoseconds(round(delay_s * 1e9))
+    return retry
 
 
 def _packed(message: Message) -> AnyMessage:

@@ -1,33 +1,67 @@
-"""Blocking work in, its result out: few threads, a bounded queue, deadlines kept.
+"""Work that waits in, a free worker for each out: a bounded line, deadlines kept, advice given.
 
-The queue lives in the event loop, not in the thread pool: a request whose caller gives up while
-waiting leaves the queue at once, and every thread is known to be free before work is handed to it.
-Work that already runs cannot be stopped from outside; it asks `Job.check` between its stages.
+The line lives in the event loop: a request whose caller gives up while waiting leaves it at once,
+and every worker (a thread, a process) is known to be free before work is handed to it. What would
+still be waiting when its deadline passes is refused when it comes, not when it is too late: under
+overload the workers otherwise spend their time on answers that nobody waits for any more.
 """
 
 import asyncio
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import CancelledError
+from typing import Generic, TypeVar
 
 from ranker.service import statuses
 
-Result = TypeVar("Result")
+Worker = TypeVar("Worker")
 
 MEMORY = 0.8  # the share of the past in the running mean of how long work takes
-FIRST_GUESS_S = 0.1  # before any work was measured
+FIRST_GUESS_S = 0.1  # of one piece of work, for advice before any was measured
 LEAST_RETRY_S = 0.05
+BASE_SIZE = 32  # what a request costs besides its candidates, in candidates
 
 
 class Job:
-    """One request's life: when its caller stops waiting, and whether they have given up."""
+    """One computation's life: until when anybody waits for it, and whether all have given up."""
 
     def __init__(self, deadline_s: float | None = None) -> None:
         """`deadline_s` counts from now; None waits for ever."""
-        self._until = None if deadline_s is None else time.monotonic() + deadline_s
+        self._until = math.inf if deadline_s is None else time.monotonic() + deadline_s
         self._is_dropped = threading.Event()
+        self._on_extended: Callable[[], None] | None = None
+
+    @property
+    def time_left_s(self) -> float:
+        """Seconds until nobody waits any more; negative when that is past, else perhaps inf."""
+        return self._until - time.monotonic()
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the result would be thrown away."""
+        return self._is_dropped.is_set()
+
+    def ends_after(self, other: "Job") -> bool:
+        """Whether this one waits at least as long as the other."""
+        return self._until >= other._until
+
+    def extend(self, other: "Job") -> None:
+        """Waits at least as long as the other does."""
+        if self._until < other._until:
+            self._until = other._until
+            if self._on_extended is not None:
+                self._on_extended()
+
+    def extend_to(self, deadline_s: float) -> None:
+        """Waits this long from now."""
+        self._until = time.monotonic() + deadline_s
+
+    def when_extended(self, tell: Callable[[], None] | None) -> None:
+        """Who wants to know that there is more time, because the work is done elsewhere."""
+        self._on_extended = tell
 
     def drop(self) -> None:
         """Nobody waits for the result any more."""
@@ -42,71 +76,144 @@ class Job:
         """
         if self._is_dropped.is_set():
             raise CancelledError(f"dropped before {stage}")
-        if self._until is not None and time.monotonic() >= self._until:
+        if self.time_left_s <= 0:
             raise statuses.deadline_exceeded(stage)
 
 
-class Workers:
-    """A fixed number of threads, first come, first served. Used from one event loop."""
+class Line(Generic[Worker]):
+    """Who waits for a worker, first come, first served. Used from one event loop.
 
-    def __init__(self, *, num_workers: int, queue_limit: int) -> None:
-        self._num_workers = num_workers
-        self._queue_limit = queue_limit
-        self._executor = ThreadPoolExecutor(num_workers, thread_name_prefix="ranker")
-        self._free = asyncio.Semaphore(num_workers)
+    How long work takes is learned per candidate, from what was done before.
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        """At most `limit` may wait; with 0, whatever cannot start at once is refused."""
+        self._limit = limit
+        self._free: list[Worker] = []
+        self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self._num_workers = 0
+        self._pace_s: float | None = None  # seconds of one candidate
         self._mean_s = FIRST_GUESS_S
+        self._size_waiting = 0
         self._is_closed = False
-        self.num_waiting = 0
 
-    async def run(self, work: Callable[[], Result], *, job: Job) -> Result:
-        """The result of `work`, called in a worker thread once one is free.
+    @property
+    def num_waiting(self) -> int:
+        """How many wait for a worker."""
+        return len(self._waiting)
+
+    @property
+    def num_workers(self) -> int:
+        """How many can work: those that are free, and those that are at it."""
+        return self._num_workers
+
+    @property
+    def num_busy(self) -> int:
+        """How many are at work."""
+        return self._num_workers - len(self._free)
+
+    def add(self, worker: Worker) -> None:
+        """One more, free."""
+        self._num_workers += 1
+        self._give(worker)
+
+    def remove(self, worker: Worker) -> None:
+        """One fewer: it may be free or at work, but will not be `release`d any more."""
+        self._num_workers -= 1
+        if worker in self._free:
+            self._free.remove(worker)
+
+    def close(self) -> None:
+        """Whoever comes or waits is refused from now on."""
+        self._is_closed = True
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_exception(statuses.shutting_down())
+
+    async def turn(
+        self, job: Job, *, size: int, likes: Worker | None = None, is_anytime: bool = False
+    ) -> Worker:
+        """A worker, to be given back by `release`.
+
+        Args:
+            job: Whose deadline counts.
+            size: How many candidates the work has.
+            likes: Who is taken if free.
+            is_anytime: Whether any time that is left is enough.
 
         Raises:
-            StatusError: RESOURCE_EXHAUSTED where the queue is full, DEADLINE_EXCEEDED where the
-                deadline passed before work began, UNAVAILABLE after `close`.
+            StatusError: RESOURCE_EXHAUSTED where the line is full or too slow for the deadline,
+                DEADLINE_EXCEEDED where too little time is left, UNAVAILABLE after `close`.
         """
+        if self._is_closed:
+            raise statuses.shutting_down()
         job.check("queueing")
-        if self._free.locked() and self.num_waiting >= self._queue_limit:
-            raise statuses.queue_full(
-                num_waiting=self.num_waiting, retry_after_s=self._retry_after_s()
-            )
-        await self._turn()
+        if self._free and not self._waiting:
+            return self._taken(likes)
+        self._admit(job, 0 if is_anytime else size)
+        worker = await self._waited(size)
         try:
-            if self._is_closed:
-                raise statuses.shutting_down()
             job.check("the work began")
-            future = self._executor.submit(self._timed, work)
+            if not is_anytime and job.time_left_s < MEMORY * self._expected_s(size):
+                raise statuses.deadline_exceeded("the work, begun now, could be done")
         except BaseException:
-            self._free.release()
+            self._give(worker)
             raise
-        loop = asyncio.get_running_loop()
-        # Also where the caller, and so this coroutine, is gone long before the work ends.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free.release))
+        return worker
+
+    def release(self, worker: Worker, *, size: int, seconds: float) -> None:
+        """The worker is free again, after work of this size and length."""
+        pace_s = seconds / (BASE_SIZE + size)
+        former_s = pace_s if self._pace_s is None else self._pace_s
+        self._pace_s = MEMORY * former_s + (1 - MEMORY) * pace_s
+        self._mean_s = MEMORY * self._mean_s + (1 - MEMORY) * seconds
+        self._give(worker)
+
+    def _taken(self, likes: Worker | None) -> Worker:
+        if likes is not None and likes in self._free:
+            self._free.remove(likes)
+            return likes
+        return self._free.pop()
+
+    def _admit(self, job: Job, size: int) -> None:
+        if len(self._waiting) >= self._limit:
+            raise statuses.queue_full(
+                num_waiting=len(self._waiting), retry_after_s=self._retry_after_s()
+            )
+        # Those at work are half done, on the whole.
+        ahead = self._size_waiting + BASE_SIZE * len(self._waiting)
+        wait_s = self._mean_s / 2 + (self._pace_s or 0.0) * ahead / max(1, self._num_workers)
+        if self._pace_s is not None and wait_s + self._expected_s(size) > job.time_left_s:
+            raise statuses.queue_slow(wait_s=wait_s, retry_after_s=self._retry_after_s())
+
+    async def _waited(self, size: int) -> Worker:
+        waiting: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        self._size_waiting += size
         try:
-            return await asyncio.wrap_future(future)
+            return await waiting
         except asyncio.CancelledError:
-            job.drop()
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            elif waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self._give(waiting.result())  # given in the moment of giving up
             raise
-
-    async def close(self) -> None:
-        """Refuses what waits, and returns once the work that runs has ended."""
-        self._is_closed = True
-        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
-
-    async def _turn(self) -> None:
-        self.num_waiting += 1
-        try:
-            await self._free.acquire()
         finally:
-            self.num_waiting -= 1
+            self._size_waiting -= size
 
-    def _timed(self, work: Callable[[], Result]) -> Result:
-        began = time.monotonic()
-        try:
-            return work()
-        finally:
-            self._mean_s = MEMORY * self._mean_s + (1 - MEMORY) * (time.monotonic() - began)
+    def _give(self, worker: Worker) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(worker)
+                return
+        self._free.append(worker)
+
+    def _expected_s(self, size: int) -> float:
+        return (self._pace_s or 0.0) * (BASE_SIZE + size) if size else 0.0
 
     def _retry_after_s(self) -> float:
         """How long the present queue will take, by the mean of the recent past."""
-        return max(LEAST_RETRY_S, self._mean_s * (self.num_waiting + 1) / self._num_workers)
+        num_workers = max(1, self._num_workers)
+        return max(LEAST_RETRY_S, self._mean_s * (len(self._waiting) + 1) / num_workers)

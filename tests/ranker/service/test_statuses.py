@@ -16,8 +16,14 @@ ALL = [
     statuses.unknown_user("bob"),
     statuses.wrong_generation(asked="g0", served="g1"),
     statuses.queue_full(num_waiting=3, retry_after_s=0.25),
+    statuses.queue_slow(wait_s=1.5, retry_after_s=0.25),
     statuses.deadline_exceeded("reranking"),
     statuses.shutting_down(),
+    statuses.store_unavailable("ada"),
+    statuses.worker_died(),
+    statuses.unauthenticated("no token came along"),
+    statuses.permission_denied(["shop"]),
+    statuses.rate_limited("shop", requests_per_s=2.5, retry_after_s=0.25),
     statuses.internal("abc"),
 ]
 

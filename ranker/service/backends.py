@@ -1,0 +1,222 @@
+"""Checked calls in, response messages out, from one generation: the contract, and this process.
+
+The servicer checks a call in the event loop and hands it to the backend that answers now. Threads of
+this process (`in_process`) share one loaded generation; worker processes
+(`ranker.service.processes`) load one each.
+"""
+
+import asyncio
+import hashlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ranker.inline import InlineVectors
+from ranker.limits import ServiceLimits
+from ranker.pb import ranker_pb2 as pb
+from ranker.service import requests
+from ranker.service.readings import WorkerCounts
+from ranker.service.replying import Replier
+from ranker.service.workers import Job, Line
+from ranker.serving import Serving, ServingInfo
+from retrieval.candidates import Query
+
+Response: TypeAlias = pb.RerankResponse | pb.RecommendResponse | pb.StreamRerankResponse
+Told: TypeAlias = Response | BaseException | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call, checked."""
+
+    method: str
+    """As the .proto names it: `Rerank`, `Recommend` or `StreamRerank`."""
+    request: pb.RerankRequest | pb.RecommendRequest
+    """Of StreamRerank, the Rerank inside it."""
+    query: Query
+    vectors: InlineVectors | None = None
+    """What the request brings for its own items."""
+    num_candidates: int
+    top_k: int
+
+    @property
+    def user_key(self) -> str:
+        """Equal for calls of one user, or of one history."""
+        user = self.request.user
+        if user.WhichOneof("identity") == "user_id":
+            return f"user {user.user_id}"
+        history = user.SerializeToString(deterministic=True)
+        return f"history {hashlib.blake2b(history, digest_size=16).hexdigest()}"
+
+    @property
+    def is_anytime(self) -> bool:
+        """Whether an answer that ran out of time is better than none."""
+        return self.method == "StreamRerank" or self.request.anytime
+
+    @property
+    def message(self) -> pb.RerankRequest | pb.RecommendRequest | pb.StreamRerankRequest:
+        """As it came over the wire."""
+        if self.method == "StreamRerank":
+            return pb.StreamRerankRequest(rerank=self.request)
+        return self.request
+
+
+class Backend(ABC):
+    """Answers calls from one generation. Used from one event loop."""
+
+    @property
+    @abstractmethod
+    def info(self) -> ServingInfo:
+        """The generation's facts."""
+
+    @property
+    @abstractmethod
+    def num_waiting(self) -> int:
+        """Calls that wait for a worker."""
+
+    @property
+    @abstractmethod
+    def is_degraded(self) -> bool:
+        """Whether the online store failed when a history was last asked of it; from any thread."""
+
+    @property
+    @abstractmethod
+    def counts(self) -> WorkerCounts:
+        """Those that compute; read from any thread."""
+
+    @abstractmethod
+    def answers(self, call: Call, job: Job) -> AsyncIterator[Response]:
+        """One response, or the several of StreamRerank, each a message of its own.
+
+        Who stops listening should also `drop` the job: the work then ends before its next pass.
+
+        Raises:
+            StatusError: refused, out of time, or the worker died.
+            Exception: whatever the work raised.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Ends what runs and refuses what waits; returns once no worker is left."""
+
+
+def read_call(method: str, request: Any, limits: ServiceLimits, info: ServingInfo) -> Call:
+    """The checked call of a message.
+
+    Args:
+        method: As the .proto names it.
+        request: Its request, as it was parsed.
+        limits: What it may ask for.
+        info: What the generation that shall answer has to offer.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT, naming every field at fault.
+    """
+    if method == "Recommend":
+        query, num_candidates, top_k = requests.read_recommend(request, limits, info)
+        vectors = None
+    else:
+        is_stream = method == "StreamRerank"
+        request = request.rerank if is_stream else request
+        within = "rerank." if is_stream else ""
+        query, vectors = requests.read_rerank(request, limits, info, within=within)
+        num_candidates = len(request.item_ids)
+        top_k = request.top_k or num_candidates
+    return Call(
+        method=method,
+        request=request,
+        query=query,
+        vectors=vectors,
+        num_candidates=num_candidates,
+        top_k=top_k,
+    )
+
+
+def answer_in(message: Response) -> pb.RerankResponse | pb.RecommendResponse:
+    """The answer that a message carries."""
+    return message.ranking if isinstance(message, pb.StreamRerankResponse) else message
+
+
+class InProcess(Backend):
+    """Threads of this process over one loaded generation."""
+
+    def __init__(self, serving: Serving, *, limits: ServiceLimits) -> None:
+        self._serving = serving
+        self._replier = Replier(serving)
+        self._line = Line[int](limit=limits.queue)
+        for number in range(limits.workers):
+            self._line.add(number)
+        self._executor = ThreadPoolExecutor(limits.workers, thread_name_prefix="ranker")
+
+    @property
+    def info(self) -> ServingInfo:
+        """The generation's facts."""
+        return self._serving.info
+
+    @property
+    def num_waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return self._line.num_waiting
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the online store failed when a history was last asked of it."""
+        return self._serving.is_degraded
+
+    @property
+    def counts(self) -> WorkerCounts:
+        """The threads."""
+        return WorkerCounts(num_alive=self._line.num_workers, num_busy=self._line.num_busy)
+
+    async def answers(self, call: Call, job: Job) -> AsyncIterator[Response]:
+        """One response, or several of a stream, as the thread makes them."""
+        arrived = time.perf_counter()
+        worker = await self._line.turn(job, size=call.num_candidates, is_anytime=call.is_anytime)
+        queue_ms = (time.perf_counter() - arrived) * 1e3
+        told = self._begun(call, job, worker)
+        try:
+            while (one := await told.get()) is not None:
+                if isinstance(one, BaseException):
+                    raise one
+                answer_in(one).timings.queue_ms = queue_ms
+                yield one
+        finally:
+            job.drop()  # whatever goes on now is for nobody
+
+    async def close(self) -> None:
+        """Refuses what waits, and returns once the work that runs has ended."""
+        self._line.close()
+        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+
+    def _begun(self, call: Call, job: Job, worker: int) -> asyncio.Queue[Told]:
+        """What the work tells, its end (None) or error at last."""
+        loop, told = asyncio.get_running_loop(), asyncio.Queue[Told]()
+
+        def tell(one: Told) -> None:
+            loop.call_soon_threadsafe(told.put_nowait, one)
+
+        def end(error: BaseException | None, seconds: float) -> None:
+            self._line.release(worker, size=call.num_candidates, seconds=seconds)
+            told.put_nowait(error)
+
+        def work() -> None:
+            began, error = time.monotonic(), None
+            try:
+                for message in self._replier.replies(call, job):
+                    tell(message)
+            except Exception as raised:
+                error = raised
+            finally:
+                # Also where the caller is gone long before the work ends.
+                loop.call_soon_threadsafe(end, error, time.monotonic() - began)
+
+        self._executor.submit(work)
+        return told
+
+
+def in_process(serving: Serving, *, limits: ServiceLimits | None = None) -> InProcess:
+    """A backend of this process: as many threads as `limits.workers`."""
+    return InProcess(serving, limits=limits or ServiceLimits())
