@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,10 @@ class Rate:
     @classmethod
     def of(cls, requests_per_s: float, burst: int | None) -> "Rate":
         """Where no burst is named, a second's requests."""
-        return cls(
-            requests_per_s=requests_per_s,
-            burst=max(1, round(requests_per_s)) if burst is None else burst,
-        )
+        if burst is not None:
+            return cls(requests_per_s=requests_per_s, burst=burst)
+        checked = cls(requests_per_s=requests_per_s, burst=1)
+        return replace(checked, burst=max(1, round(requests_per_s)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ def read(path: Path) -> Callers:
     for caller in callers:
         if rates.setdefault(caller.name, caller.rate) != caller.rate:
             raise ValueError(
-                f"{path}: the lines of {caller.name} name different rates; make them one"
+                f"{path}: the lines of {caller.name} name several rates; make them one"
             )
     return Callers(callers)
 

@@ -43,7 +43,8 @@ class Rates:
             if bucket is None:
                 self._make_room()
                 bucket = self._buckets[caller] = _Bucket(left=float(rate.burst), at=now)
-            gained = max(0.0, now - bucket.at) * rate.requests_per_s
+            now = max(now, bucket.at)  # threads may come in another order than they looked
+            gained = (now - bucket.at) * rate.requests_per_s
             bucket.left, bucket.at = min(float(rate.burst), bucket.left + gained), now
             if bucket.left >= 1:
                 bucket.left -= 1
