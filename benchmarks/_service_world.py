@@ -62,6 +62,7 @@ class NoopServing:
 
     def __init__(self) -> None:
         self.info = info("none")
+        self.is_degraded = False
 
     def history(self, user_id: str) -> tuple[Interaction, ...]:
         """Of nobody is anything known."""
@@ -129,6 +130,7 @@ class LlmServing:
         """
         vectors, titles = _items(), _titles()
         self.titles = titles
+        self.is_degraded = False
         self.model = _model(shape, vectors, written)
         self.tokens_ND = _tokens(self.model, vectors)
         self.retriever = _retriever(vectors)

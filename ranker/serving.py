@@ -57,8 +57,16 @@ class Serving(Protocol):
     @property
     def info(self) -> ServingInfo: ...
 
+    @property
+    def is_degraded(self) -> bool:
+        """Whether stored histories may be older than they should be: the store does not answer."""
+
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
-        """The stored history, oldest first; None for a user whom the store does not know."""
+        """The stored history, oldest first; None for a user whom the store does not know.
+
+        Raises:
+            Unreachable: the store does not answer, and nothing is held that is new enough.
+        """
 
     def title(self, item_id: str) -> str | None:
         """The item's title; None for an item that this generation does not hold."""

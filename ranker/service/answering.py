@@ -8,8 +8,10 @@ answered at any time is answered with what is known once the next pass is likely
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from feature_repo.base import Unreachable
+from ranker.inline import InlineVectors
 from ranker.ranking import RankedItem, Ranking, Status
 from ranker.service import statuses
 from ranker.service.pace import Pace
@@ -48,9 +50,12 @@ class Plan:
     method: str
     serving: Serving
     query: Query
-    find: Callable[[], Sequence[Candidate]]
+    find: Callable[[Query], Sequence[Candidate]]
+    """The candidates, given the query with the history that was found in the store."""
     asked: tuple[str, ...] = ()
     """The items that the caller brought; those that are not found are reported."""
+    vectors: InlineVectors | None = None
+    """What the caller brought for some of them."""
     top_k: int
     explains: bool = False
     """Whether all that is returned is explained."""
@@ -58,6 +63,8 @@ class Plan:
     """Whether an answer that is not complete is better than none."""
     pace: Pace = field(default_factory=Pace)
     """Of those who carry out; what it learns serves the next request."""
+    is_stale: bool = False
+    """Whether the stored history may be older than it should be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +80,17 @@ class Outcome:
     is_final: bool
     """Whether none follows."""
     degraded: bool
-    """Whether time ran out before it was complete."""
+    """Whether time ran out before it was complete, or the history may be too old."""
 
 
 def carry_out(plan: Plan, job: Job, watch: Stopwatch) -> Outcome:
     """The last of `steps`; none of the others is made.
 
     Raises:
-        StatusError: an unknown user, or a deadline that passed.
+        StatusError: an unknown user, a deadline that passed, or a store that does not answer.
     """
-    candidates = _found(plan, job, watch)
+    plan = _with_history(plan, watch)
+    candidates = _found(plan, watch)
     *_, (last, _) = _rankings(plan, candidates, job, watch)
     return _outcome(plan, candidates, last, is_final=True)
 
@@ -95,9 +103,10 @@ def steps(plan: Plan, job: Job, watch: Stopwatch) -> Iterator[Outcome]:
     least; else it ends the request.
 
     Raises:
-        StatusError: an unknown user, or a deadline that passed.
+        StatusError: an unknown user, a deadline that passed, or a store that does not answer.
     """
-    candidates = _found(plan, job, watch)
+    plan = _with_history(plan, watch)
+    candidates = _found(plan, watch)
     num_scored = -1
     for ranking, is_final in _rankings(plan, candidates, job, watch):
         if is_final or ranking.num_scored > num_scored:
@@ -105,14 +114,26 @@ def steps(plan: Plan, job: Job, watch: Stopwatch) -> Iterator[Outcome]:
             yield _outcome(plan, candidates, ranking, is_final=is_final)
 
 
-def _found(plan: Plan, job: Job, watch: Stopwatch) -> Sequence[Candidate]:
+def _with_history(plan: Plan, watch: Stopwatch) -> Plan:
+    """Looks a stored user's history up, once for all that follows."""
     watch.lap("queue")
     user_id, serving = plan.query.user_id, plan.serving
-    if user_id and serving.history(user_id) is None:
-        raise statuses.unknown_user(user_id)
+    if not user_id:
+        return plan
     with watch.stage("retrieve"):
-        candidates = plan.find()
-    return candidates
+        try:
+            history = serving.history(user_id)
+        except Unreachable as error:
+            raise statuses.store_unavailable(user_id) from error
+    if history is None:
+        raise statuses.unknown_user(user_id)
+    query = replace(plan.query, history=history)
+    return replace(plan, query=query, is_stale=serving.is_degraded)
+
+
+def _found(plan: Plan, watch: Stopwatch) -> Sequence[Candidate]:
+    with watch.stage("retrieve"):
+        return plan.find(plan.query)
 
 
 def _rankings(
@@ -129,7 +150,10 @@ def _rankings(
     if not plan.anytime:
         job.check("reranking")
     refined = serving.refine(
-        plan.query, candidates, num_explained=plan.top_k if plan.explains else 0
+        plan.query,
+        candidates,
+        num_explained=plan.top_k if plan.explains else 0,
+        vectors=plan.vectors,
     )
     with watch.stage("rerank"):
         ranking = next(refined)
@@ -168,7 +192,7 @@ def _outcome(
         num_candidates=len(candidates),
         num_scored=ranking.num_scored,
         is_final=is_final,
-        degraded=is_final and ranking.tokens_ahead > 0,
+        degraded=plan.is_stale or (is_final and ranking.tokens_ahead > 0),
     )
 
 
@@ -183,13 +207,14 @@ def _complete(ranking: Ranking, plan: Plan, *, found: set[str]) -> list[RankedIt
 
 def _left_out(item_id: str, plan: Plan) -> RankedItem:
     """An item that the caller brought and that is no candidate: unknown, or not to be shown."""
-    is_held = plan.serving.title(item_id) is not None
+    is_brought = plan.vectors is not None and item_id in plan.vectors.item_ids
+    is_known = is_brought or plan.serving.title(item_id) is not None
     return RankedItem(
         item_id=item_id,
         rank=0,
         score=0.0,
         logit=0.0,
-        status=Status.FILTERED if is_held and plan.query.filters else Status.UNKNOWN_ITEM,
+        status=Status.FILTERED if is_known and plan.query.filters else Status.UNKNOWN_ITEM,
         retrieval_rank=0,
         retrieval_score=0.0,
     )

@@ -29,6 +29,7 @@ class ModelServing:
     info: ServingInfo
     retriever: Retriever
     reranker: LlmReranker
+    is_degraded: bool = False
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
         return STORED.get(user_id)

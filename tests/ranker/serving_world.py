@@ -55,6 +55,8 @@ class TableServing:
         self.error: Exception | None = None
         self.info_error: Exception | None = None
         self.behaviors = BEHAVIORS
+        self.is_degraded = False
+        self.history_error: Exception | None = None
         self.before_pass: Callable[[int], None] = lambda number: None
         """Called before each pass, which are counted from 0: the history's."""
         self.tokens_of_pass: dict[int, int] = {}
@@ -78,6 +80,8 @@ class TableServing:
         )
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
+        if self.history_error is not None:
+            raise self.history_error
         return (SEEN,) if user_id == "ada" else None
 
     def title(self, item_id: str) -> str | None:
