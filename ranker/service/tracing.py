@@ -26,6 +26,7 @@ from ranker.service.interceptor import SERVICE_NAME
 
 STAGES = ("queue", "retrieve", "rerank")
 SHOWN_CHARACTERS = 256
+EXPORT_S = 2.0  # a collector that is not there also holds up a stop for so long
 # What the server is to blame for, and not its caller:
 # https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 FAULTS = frozenset(
@@ -88,7 +89,9 @@ def exporting(endpoint: str, *, share: float) -> Tracing:
         endpoint: Its URL: `http://host:4317`, or https for one with TLS.
         share: Of requests without a parent, how many are recorded, in [0, 1].
     """
-    exporter = OTLPSpanExporter(endpoint=endpoint, insecure=endpoint.startswith("http://"))
+    exporter = OTLPSpanExporter(
+        endpoint=endpoint, insecure=endpoint.startswith("http://"), timeout=EXPORT_S
+    )
     return Tracing(BatchSpanProcessor(exporter), share=share)
 
 
