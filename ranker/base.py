@@ -1,7 +1,7 @@
-"""The reranker's contract: a query and its candidates in, the final order out."""
+"""The reranker's contract: a query and its candidates in, their order out, at once or in steps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ranker.ranking import Ranking
 from retrieval.candidates import Candidate, Query
@@ -10,11 +10,10 @@ from retrieval.candidates import Candidate, Query
 class Reranker(ABC):
     """Orders candidates. Equal input gives equal output, in whatever order candidates come."""
 
-    @abstractmethod
     def rerank(
         self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
     ) -> Ranking:
-        """Every candidate exactly once, best first, ties by item id.
+        """Every candidate exactly once, best first, ties by item id: the last of `refine`.
 
         Args:
             query: Whose order is sought.
@@ -26,3 +25,11 @@ class Reranker(ABC):
             ValueError: a candidate occurs twice, or the query names a behavior that cannot be
                 asked about.
         """
+        *_, last = self.refine(query, candidates, num_explained=num_explained)
+        return last
+
+    @abstractmethod
+    def refine(
+        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+    ) -> Iterator[Ranking]:
+        """The same in steps, as `ranker.serving.Serving.refine` has it, for the same arguments."""

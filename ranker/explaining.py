@@ -46,7 +46,22 @@ class Branches:
     """The fused tokens of each; None for the items' own."""
 
 
-Score = Callable[[Branches], Sequence[float]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What has to be scored before these candidates are explained."""
+
+    query: Query
+    candidates: Sequence[Candidate]
+    """Known items."""
+    players: Sequence[Sequence[str]]
+    """The blocks that each candidate is in."""
+
+    @property
+    def counts(self) -> list[int]:
+        """How many branches each candidate takes: its coalitions but the whole one."""
+        return [2 ** len(names) - 1 for names in self.players]
+
+
 Weights = Callable[[Query], Mapping[str, float]]
 
 
@@ -65,36 +80,37 @@ class Explainer:
         self._items = items
         self._weights = weights
 
-    def explain(
-        self,
-        query: Query,
-        candidates: Sequence[Candidate],
-        scores: Sequence[float],
-        *,
-        score: Score,
-    ) -> list[Explanation]:
-        """How each candidate's score comes about.
+    def question(self, query: Query, candidates: Sequence[Candidate]) -> Question:
+        """What explaining these known items, found for this query, takes; nothing is fused yet."""
+        players = [self._players(one) for one in candidates]
+        return Question(query=query, candidates=candidates, players=players)
+
+    def branches(self, question: Question) -> Branches:
+        """All coalitions but the whole ones: candidate by candidate, each by their numbers.
 
         Args:
-            query: That the candidates were found for.
-            candidates: Known items.
-            scores: Of them, as they were ranked by.
-            score: Scores branches as the candidates were scored.
+            question: With at least one item that is in a block.
 
         Raises:
             ValueError: an item is in more blocks than can be explained exactly.
         """
-        if not candidates:
-            return []
-        players = [self._players(one) for one in candidates]
-        worths_R = np.zeros(0)
-        if any(players):
-            branches = self._coalitions(candidates, players, self._weights(query))
-            worths_R = np.asarray(score(branches), dtype=np.float64)
+        weights = self._weights(question.query)
+        return self._coalitions(question.candidates, question.players, weights)
+
+    def explanations(
+        self, question: Question, worths: Sequence[float], *, scores: Sequence[float]
+    ) -> list[Explanation]:
+        """How each candidate's score comes about.
+
+        Args:
+            question: What was asked.
+            worths: Of its branches, scored as the candidates were.
+            scores: Of the candidates, as they were ranked by.
+        """
+        worths_R = np.asarray(worths, dtype=np.float64)
         explained = []
-        for place, names in enumerate(players):
-            own = 2 ** len(names) - 1
-            worths_C, worths_R = np.append(worths_R[:own], scores[place]), worths_R[own:]
+        for names, own, score in zip(question.players, question.counts, scores, strict=True):
+            worths_C, worths_R = np.append(worths_R[:own], score), worths_R[own:]
             found = shares(worths_C[None])[0].tolist()
             contributions = dict.fromkeys(self._model.blocks, 0.0)
             contributions |= dict(zip(names, found, strict=True))
@@ -114,7 +130,6 @@ class Explainer:
         players: Sequence[Sequence[str]],
         weights: Mapping[str, float],
     ) -> Branches:
-        """All coalitions but the whole ones: candidate by candidate, each by their numbers."""
         blocks = self._model.blocks
         found_KF = features(candidates, blocks)
         item_ids, features_RF, has_RM = [], [], []

@@ -1,14 +1,14 @@
 """Candidates in, a ranking out: retrieval's calibrated score plus the LLM's yes minus no.
 
 How much the LLM counts beside retrieval was learned from held-out lists (`ranker.calibration`).
-Fused tokens come ready from the store, so that a request costs one packed pass of the LLM and no
-fusion. Candidates are put in the order of their ids before they are packed: the order in which
-they were given cannot change a bit of any score.
+Fused tokens come ready from the store, so that a request costs few packed passes of the LLM and no
+fusion. Candidates are packed in the order (retrieval's rank, id): the order in which they were
+given cannot change a bit of any score, and whoever must stop early has scored the likeliest.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import zip_longest
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from embedders import torchaudio_cpu
 
@@ -17,19 +17,47 @@ torchaudio_cpu.load()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from embedders.items import Modality  # noqa: E402
 from ranker.base import Reranker  # noqa: E402
+from ranker.calibration import Numbers  # noqa: E402
 from ranker.evidence import features  # noqa: E402
-from ranker.explaining import Branches, Explainer  # noqa: E402
+from ranker.explaining import Branches, Explainer, Question  # noqa: E402
+from ranker.findings import Findings, worths  # noqa: E402
 from ranker.model import RankerModel  # noqa: E402
-from ranker.packing import AnswerHead, read, score_packed  # noqa: E402
+from ranker.packing import (  # noqa: E402
+    FIRST_BUDGET,
+    AnswerHead,
+    read,
+    score_passes,
+    split,
+)
 from ranker.prefixes import Prefix, PrefixCache, prefix_key  # noqa: E402
 from ranker.prompts import Codes  # noqa: E402
-from ranker.ranking import Explanation, RankedItem, Ranking, Status  # noqa: E402
+from ranker.ranking import RankedItem, Ranking  # noqa: E402
 from ranker.serving import unaskable  # noqa: E402
 from retrieval.candidates import Candidate, Query  # noqa: E402
 from retrieval.pooled import visible_history  # noqa: E402
+
+NOTHING = np.zeros(0, dtype=np.float32)  # the logits before the first pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """Branches as the LLM will read them, and what they are worth without it."""
+
+    codes: Sequence[Codes]
+    tokens_RH: Tensor
+    """The fused tokens that item codes count in."""
+    evidence_RH: Tensor
+    priors_R: NDArray[np.float32]
+    passes: Sequence[slice]
+    """Which branches share a pass."""
+
+    def num_tokens(self, number: int) -> int:
+        """Of the branches of one pass."""
+        return sum(map(len, self.codes[self.passes[number]]))
 
 
 class LlmReranker(Reranker):
@@ -70,112 +98,133 @@ class LlmReranker(Reranker):
         self._prefixes = PrefixCache(0) if prefixes is None else prefixes
         self._head = AnswerHead(model.causal_lm, yes=model.llm.yes, no=model.llm.no)
 
-    def rerank(
+    @torch.inference_mode()
+    def refine(
         self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
-    ) -> Ranking:
+    ) -> Iterator[Ranking]:
+        if num_explained and self._explainer is None:
+            raise ValueError("nothing can be explained: this reranker holds no item vectors")
+        findings, packed = self._found(query, candidates)
+        if not findings.known:
+            yield findings.ranking(NOTHING)
+            return
+        codes = self._prompter.prefix(visible_history(query), text=query.text)
+        key = prefix_key(self._generation_id, codes)
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            yield findings.ranking(NOTHING, tokens_ahead=len(codes) + packed.num_tokens(0))
+            embedded_PH = self._model.embed(codes, self._tokens_RH, torch.zeros(0))
+            prefix = read(self._model.causal_lm, embedded_PH)
+            self._prefixes.put(key, prefix)
+        yield findings.ranking(NOTHING, tokens_ahead=packed.num_tokens(0))
+        logits_S = NOTHING
+        for number, logits_B in enumerate(self._passes(prefix, packed), start=1):
+            logits_S = np.concatenate([logits_S, logits_B])
+            if number < len(packed.passes):
+                yield findings.ranking(logits_S, tokens_ahead=packed.num_tokens(number))
+        complete = findings.ranking(logits_S)
+        if num_explained:
+            first = complete.items[: min(num_explained, len(findings.known))]
+            yield from self._explained(query, complete, first, known=findings.known, prefix=prefix)
+        else:
+            yield complete
+
+    def _found(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Findings, "Packed"]:
+        """What is known before the LLM is asked, and what it will be asked."""
         item_ids = [candidate.item_id for candidate in candidates]
         if len(set(item_ids)) < len(item_ids):
             raise ValueError("a candidate occurs twice")
         if query.behavior and (wrong := unaskable(query.behavior, self._model.asked)):
             raise ValueError(f"behavior: {wrong}")
-        by_id = sorted(candidates, key=lambda one: one.item_id)
-        known = [one for one in by_id if one.item_id in self._prompter.row_of]
-        ranked: list[RankedItem] = []
-        if known:
-            ranked = self._ranked(query, known, num_explained=num_explained)
-        unknown = [
-            RankedItem(
-                item_id=one.item_id,
-                rank=0,
-                score=0.0,
-                logit=0.0,
-                status=Status.UNKNOWN_ITEM,
-                retrieval_rank=one.rank,
-                retrieval_score=one.score,
-            )
-            for one in by_id
-            if one.item_id not in self._prompter.row_of
-        ]
-        calibrator = self._model.calibrator
-        return Ranking(
-            items=(*ranked, *unknown),
-            generation_id=self._generation_id,
-            judged_by="llm",
-            logit_weight=1.0 if calibrator is None else calibrator.logit_weight,
-        )
-
-    @torch.inference_mode()
-    def _ranked(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int
-    ) -> list[RankedItem]:
-        """Known candidates, which come by id, best first."""
-        prefix = self._prefix(query)
+        ordered = sorted(candidates, key=lambda one: (one.rank, one.item_id))
+        row_of, prompter = self._prompter.row_of, self._prompter
+        known = [one for one in ordered if one.item_id in row_of]
         branches = Branches(
-            item_ids=[candidate.item_id for candidate in candidates],
-            features_RF=features(candidates, self._model.blocks),
+            item_ids=[one.item_id for one in known],
+            features_RF=features(known, self._model.blocks),
         )
-        scores, logits = self._scores(query, prefix, branches)
-        order = sorted(range(len(scores)), key=lambda n: (-scores[n], candidates[n].item_id))
-        first = order[:num_explained]
-        explanations: list[Explanation] = []
-        if first:
-            explanations = self._needed_explainer.explain(
-                query,
-                [candidates[n] for n in first],
-                [scores[n] for n in first],
-                score=lambda coalitions: self._scores(query, prefix, coalitions)[0],
-            )
-        chances = self._probabilities(scores, behavior=query.behavior)
-        return [
-            self._item(
-                candidates[n],
-                rank=rank,
-                score=scores[n],
-                logit=logits[n],
-                probability=chances[n],
-                explanation=explanation,
-            )
-            for rank, (n, explanation) in enumerate(zip_longest(order, explanations), start=1)
-        ]
+        # A GPU is not kept busy by small passes.
+        first = FIRST_BUDGET if self._model.device.type == "cpu" else None
+        packed = self._packed(query, branches, first=first)
+        findings = Findings(
+            generation_id=self._generation_id,
+            known=known,
+            unknown=sorted(
+                (one for one in ordered if one.item_id not in row_of), key=lambda one: one.item_id
+            ),
+            present=self._present,
+            cut=frozenset(filter(prompter.is_cut, branches.item_ids)),
+            priors_N=packed.priors_R,
+            calibrator=self._model.calibrator,
+            behavior=query.behavior,
+        )
+        return findings, packed
 
-    @property
-    def _needed_explainer(self) -> Explainer:
-        if self._explainer is None:
-            raise ValueError("nothing can be explained: this reranker holds no item vectors")
-        return self._explainer
+    def _explained(
+        self,
+        query: Query,
+        ranking: Ranking,
+        first: Sequence[RankedItem],
+        *,
+        known: Sequence[Candidate],
+        prefix: Prefix,
+    ) -> Iterator[Ranking]:
+        """The ranking as it is until its first items are explained, then with that."""
+        explainer = self._explainer
+        assert explainer is not None
+        candidate_of = {candidate.item_id: candidate for candidate in known}
+        question = explainer.question(query, [candidate_of[one.item_id] for one in first])
+        worths_R: Numbers = NOTHING
+        if ahead := self._num_tokens(query, question):
+            yield replace(ranking, tokens_ahead=ahead)
+            packed, logits_R = self._packed(query, explainer.branches(question)), NOTHING
+            for number, logits_B in enumerate(self._passes(prefix, packed)):
+                logits_R = np.concatenate([logits_R, logits_B])
+                ahead -= packed.num_tokens(number)
+                if ahead:
+                    yield replace(ranking, tokens_ahead=ahead)
+            worths_R = worths(packed.priors_R, logits_R, self._model.calibrator)
+        explanations = explainer.explanations(
+            question, worths_R, scores=[item.score for item in first]
+        )
+        explained = (
+            replace(item, explanation=explanation)
+            for item, explanation in zip(first, explanations, strict=True)
+        )
+        yield replace(ranking, items=(*explained, *ranking.items[len(first) :]))
 
-    def _prefix(self, query: Query) -> Prefix:
-        """The history as the LLM has read it, perhaps for an earlier request."""
-        codes = self._prompter.prefix(visible_history(query), text=query.text)
-        key = prefix_key(self._generation_id, codes)
-        prefix = self._prefixes.get(key)
-        if prefix is None:
-            embedded_PH = self._model.embed(codes, self._tokens_RH, torch.zeros(0))
-            prefix = read(self._model.causal_lm, embedded_PH)
-            self._prefixes.put(key, prefix)
-        return prefix
+    def _num_tokens(self, query: Query, question: Question) -> int:
+        """Of all the branches that a question needs: each is as long as its item's own."""
+        own = Branches(
+            item_ids=[one.item_id for one in question.candidates], features_RF=np.zeros((0, 0))
+        )
+        lengths = map(len, self._codes(query, own))
+        return sum(map(operator.mul, question.counts, lengths))
 
-    def _scores(
-        self, query: Query, prefix: Prefix, branches: Branches
-    ) -> tuple[list[float], list[float]]:
-        """What each branch behind a query's prefix is worth, and the LLM's part of it."""
+    def _packed(self, query: Query, branches: Branches, *, first: int | None = None) -> "Packed":
         evidence_RH, priors_R = self._model.evidence(torch.from_numpy(branches.features_RF))
-        codes = self._codes(query, branches)
         tokens_RH = self._tokens_RH
         if branches.tokens_RTH is not None:
             tokens_RH = branches.tokens_RTH.flatten(0, 1)
-        embedded_TH = self._model.embed(np.concatenate(codes), tokens_RH, evidence_RH)
-        logits_R = score_packed(
-            self._model.causal_lm,
-            prefix,
-            embedded_TH.split([len(branch) for branch in codes]),
-            self._head,
+        codes = self._codes(query, branches)
+        return Packed(
+            codes=codes,
+            tokens_RH=tokens_RH,
+            evidence_RH=evidence_RH,
+            priors_R=priors_R.cpu().numpy(),
+            passes=split([len(branch) for branch in codes], first=first),
         )
-        calibrator = self._model.calibrator
-        if calibrator is None:
-            return (priors_R + logits_R).tolist(), logits_R.tolist()
-        scores_R = calibrator.scores(priors_R.cpu().numpy(), logits_R.cpu().numpy())
-        return scores_R.tolist(), logits_R.tolist()
+
+    def _passes(self, prefix: Prefix, packed: "Packed") -> Iterator[NDArray[np.float32]]:
+        """The logits of each pass, computed when they are asked for."""
+        embedded_TH = self._model.embed(
+            np.concatenate(packed.codes), packed.tokens_RH, packed.evidence_RH
+        )
+        branches = embedded_TH.split([len(branch) for branch in packed.codes])
+        for logits_B in score_passes(
+            self._model.causal_lm, prefix, branches, self._head, passes=packed.passes
+        ):
+            yield logits_B.cpu().numpy()
 
     def _codes(self, query: Query, branches: Branches) -> list[Codes]:
         has_evidence, prompter = self._model.config.has_evidence, self._prompter
@@ -189,36 +238,3 @@ class LlmReranker(Reranker):
                 )
             )
         return written
-
-    def _probabilities(
-        self, scores: Sequence[float], *, behavior: str | None
-    ) -> list[float | None]:
-        calibrator = self._model.calibrator
-        if calibrator is None:
-            return [None] * len(scores)
-        chances_N = calibrator.probabilities(np.array(scores), behavior=behavior)
-        return list(chances_N.tolist())
-
-    def _item(
-        self,
-        candidate: Candidate,
-        *,
-        rank: int,
-        score: float,
-        logit: float,
-        probability: float | None,
-        explanation: Explanation | None,
-    ) -> RankedItem:
-        present = self._present.get(candidate.item_id, ())
-        return RankedItem(
-            item_id=candidate.item_id,
-            rank=rank,
-            score=score,
-            logit=logit,
-            status=Status.OK if present else Status.MISSING_VECTORS,
-            retrieval_rank=candidate.rank,
-            retrieval_score=candidate.score,
-            present=present,
-            probability=probability,
-            explanation=explanation,
-        )

@@ -122,7 +122,7 @@ class LoadedGeneration:
         self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
     ) -> Iterator[Ranking]:
         """The final order in steps, as `ranker.serving.Serving` has it."""
-        yield self.rerank(query, candidates, num_explained=num_explained)
+        return self.reranker.refine(self._asked(query), candidates, num_explained=num_explained)
 
     def without(self, name: str) -> "LoadedGeneration":
         """The same route with one block left out of retrieval, and a modality's out of fusion.

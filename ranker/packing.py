@@ -1,4 +1,4 @@
-"""One prefix and many branches in, one yes/no logit for each branch out, in one pass.
+"""One prefix and many branches in, one yes/no logit for each branch out, in few passes.
 
 The prefix is computed once, or comes from `ranker.prefixes` as an earlier request left it. The
 branches follow it in one ragged sequence, each attending to the prefix and to itself, each counting
@@ -24,6 +24,7 @@ from ranker.attention import Packing, Reading  # noqa: E402
 from ranker.prefixes import Prefix  # noqa: E402
 
 TOKEN_BUDGET = 1024  # branch tokens in one pass: larger ones cost memory and gain nothing
+FIRST_BUDGET = 256  # where something shall be known early; a CPU hardly takes longer over all
 STRETCHED = {"dynamic", "longrope"}  # rotary positions whose angles depend on the whole length
 
 
@@ -99,8 +100,8 @@ def score_packed(
         prefix: Embedded, [P, H], or as `read` gave it: the scores are the same, bit for bit.
         branches: Each [S, H], embedded; any lengths from 1.
         head: How the answer is read.
-        token_budget: At most so many branch tokens a pass; more branches take more passes over
-            the prefix's keys and values.
+        token_budget: Of a pass, see `split`; more branches take more passes over the prefix's keys
+            and values.
 
     Returns:
         [B], float32, on the branches' device.
@@ -111,16 +112,63 @@ def score_packed(
     """
     if not branches:
         return torch.zeros(0)
-    if not all(map(len, branches)):
-        raise ValueError("a branch is empty: its answer is read at its last token")
     if isinstance(prefix, Tensor):
         prefix = read(llm, prefix)
+    passes = split([len(branch) for branch in branches], token_budget=token_budget)
+    return torch.cat(list(score_passes(llm, prefix, branches, head, passes=passes)))
+
+
+def score_passes(
+    llm: PreTrainedModel,
+    prefix: Prefix,
+    branches: Sequence[Tensor],
+    head: AnswerHead,
+    *,
+    passes: Sequence[slice],
+) -> Iterator[Tensor]:
+    """`score_packed` pass by pass: each is computed when it is asked for.
+
+    Args:
+        llm: As there.
+        prefix: As there.
+        branches: As there, at least one.
+        head: As there.
+        passes: Which branches each takes, as `split` gives them.
+
+    Yields:
+        The scores of a pass's branches, in order.
+    """
+    if not all(map(len, branches)):
+        raise ValueError("a branch is empty: its answer is read at its last token")
     decoder = _decoder(llm, attention.NAME)
     _check_rotation(llm, prefix.num_tokens + max(map(len, branches)))
-    scores = []
-    for chunk in _chunks(branches, token_budget):
-        scores.append(head(_packed_pass(decoder, prefix, chunk, device=llm.device)))
-    return torch.cat(scores).to(branches[0].device)
+    for places in passes:
+        hidden_BH = _packed_pass(decoder, prefix, branches[places], device=llm.device)
+        yield head(hidden_BH).to(branches[0].device)
+
+
+def split(
+    lengths: Sequence[int], *, first: int | None = None, token_budget: int = TOKEN_BUDGET
+) -> list[slice]:
+    """Which branches share a pass: a function of their lengths alone, in their order.
+
+    Args:
+        lengths: Tokens of each branch.
+        first: The first pass's budget, each next one's being twice as large until it is the
+            whole one; None for the whole one from the beginning.
+        token_budget: At most so many tokens a pass, but for a single longer branch, and for what
+            would fill less than a quarter of a last pass: it joins the one before.
+    """
+    passes: list[slice] = []
+    begin, used, budget = 0, 0, min(first or token_budget, token_budget)
+    for place, length in enumerate(lengths):
+        if used and used + length > budget:
+            passes.append(slice(begin, place))
+            begin, used, budget = place, 0, min(2 * budget, token_budget)
+        used += length
+    if passes and 4 * used < budget:
+        begin = passes.pop().start
+    return [*passes, slice(begin, len(lengths))] if lengths else []
 
 
 def score_one_by_one(
@@ -173,19 +221,6 @@ def _run(
         packing=packing,
     ).last_hidden_state
     return hidden_1TH[0]
-
-
-def _chunks(branches: Sequence[Tensor], token_budget: int) -> Iterator[list[Tensor]]:
-    chunk: list[Tensor] = []
-    used = 0
-    for branch in branches:
-        if chunk and used + len(branch) > token_budget:
-            yield chunk
-            chunk, used = [], 0
-        chunk.append(branch)
-        used += len(branch)
-    if chunk:
-        yield chunk
 
 
 def _check_rotation(llm: PreTrainedModel, longest: int) -> None:

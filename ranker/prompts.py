@@ -112,6 +112,12 @@ class Prompter:
             codes.append(self._behavior(behavior or OTHER))
         return np.array(codes + self._words(QUESTION), dtype=np.int64)
 
+    def is_cut(self, item_id: str) -> bool:
+        """Whether a candidate's title is longer than what is written of it."""
+        if self.config.candidates == "tokens":
+            return False
+        return len(self._words(self.titles.get(item_id, ""))) > self.config.title_tokens
+
     def _behavior(self, *names: str) -> int:
         """The code of the first of these that is known, else of `other`."""
         known = next((name for name in names if name in self.behaviors), OTHER)

@@ -1,7 +1,9 @@
 """Every candidate comes back once, in an order that depends on nothing but the question."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from embedders.items import Modality
 from ranker import llm as llms
-from ranker import tokens
+from ranker import packing, tokens
 from ranker.calibration import Calibrator
 from ranker.evidence import features
 from ranker.explaining import Explainer
@@ -39,6 +41,7 @@ def reranker(adapter: Path, model: RankerModel) -> LlmReranker:
         present=present,
         titles=model_world.TITLES,
         generation_id="g-000007",
+        explainer=Explainer(model, ITEMS, weights=model_world.retriever(ITEMS).weights_of),
     )
 
 
@@ -271,15 +274,140 @@ def test_a_query_without_a_history_is_refused(reranker: LlmReranker) -> None:
         reranker.rerank(Query(user_id="ann"), EXAMPLE.candidates)
 
 
-def test_a_behavior_that_is_asked_about_has_probabilities_of_its_own(
+STEPS = 20  # tokens of the first pass: the example's candidates take several
+
+
+@pytest.fixture
+def in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ranker.llm_reranker.FIRST_BUDGET", STEPS)
+
+
+@pytest.mark.usefixtures("in_small_steps")
+def test_a_ranking_is_refined_from_retrievals_order_to_the_complete_one(
     reranker: LlmReranker, model: RankerModel
 ) -> None:
-    model.calibrator = Calibrator(slope=1.0, intercept=0.0, behaviors={"buy": (1.0, -40.0)})
+    model.calibrator = Calibrator(logit_weight=0.5, slope=1.0, intercept=0.0)
     try:
-        assert reranker._probabilities([0.0], behavior=None) == [0.5]
-        assert reranker._probabilities([0.0], behavior="view") == [0.5]
-        (bought,) = reranker._probabilities([0.0], behavior="buy")
+        first, *between, last = reranker.refine(EXAMPLE.query, EXAMPLE.candidates)
+        assert last == reranker.rerank(EXAMPLE.query, EXAMPLE.candidates)
     finally:
         model.calibrator = None
-    assert bought is not None
-    assert bought < 1e-9
+    by_rank = [one.item_id for one in sorted(EXAMPLE.candidates, key=lambda one: one.rank)]
+    assert [one.item_id for one in first.items] == by_rank
+    assert first.judged_by == "retrieval_order"
+    assert {one.status for one in first.items} == {Status.NOT_SCORED}
+    assert {one.probability for one in first.items} == {None}
+    counts = [ranking.num_scored for ranking in (first, *between, last)]
+    assert counts[:2] == [0, 0], "reading the history scores nothing yet"
+    assert counts[1:] == sorted(set(counts)), "every pass scores more"
+    assert len(counts) > 3
+    assert counts[-1] == 20
+    final = {one.item_id: one for one in last.items}
+    for ranking in (first, *between):
+        assert ranking.tokens_ahead > 0
+        scored, rest = ranking.items[: ranking.num_scored], ranking.items[ranking.num_scored :]
+        assert {one.item_id for one in scored} == set(by_rank[: ranking.num_scored])
+        assert [one.item_id for one in rest] == by_rank[ranking.num_scored :]
+        assert [one.rank for one in ranking.items] == list(range(1, 21))
+        for one in scored:
+            assert replace(one, rank=final[one.item_id].rank) == final[one.item_id]
+        for one in rest:
+            assert ranking.prior(one) == one.score
+            assert one.score == pytest.approx(last.prior(final[one.item_id]), abs=1e-9)
+    assert last.tokens_ahead == 0
+
+
+@pytest.mark.usefixtures("in_small_steps")
+def test_no_order_of_candidates_changes_a_bit_of_any_step(reranker: LlmReranker) -> None:
+    expected = list(reranker.refine(EXAMPLE.query, EXAMPLE.candidates, num_explained=3))
+    generator = np.random.default_rng(3)
+    for _ in range(3):
+        order = generator.permutation(len(EXAMPLE.candidates))
+        shuffled = [EXAMPLE.candidates[place] for place in order]
+        found = list(reranker.refine(EXAMPLE.query, shuffled, num_explained=3))
+        assert found == expected
+
+
+@pytest.mark.usefixtures("in_small_steps")
+def test_nothing_is_computed_before_it_is_asked_for(
+    reranker: LlmReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    inner = packing._run
+
+    def counted(decoder: torch.nn.Module, inputs_TH: torch.Tensor, *more: Any) -> torch.Tensor:
+        passes.append(len(inputs_TH))
+        return inner(decoder, inputs_TH, *more)
+
+    monkeypatch.setattr(packing, "_run", counted)
+    announced = 0
+    for number, ranking in enumerate(
+        reranker.refine(EXAMPLE.query, EXAMPLE.candidates, num_explained=2)
+    ):
+        assert len(passes) == number, "one pass between two rankings"
+        if number == 0:
+            announced = ranking.tokens_ahead
+        if ranking.num_scored and announced:
+            assert sum(passes) == announced, "the history's pass and the first one"
+            announced = 0
+    assert len(passes) > 4, "the history, several of candidates, one at least of explanations"
+
+
+@pytest.mark.usefixtures("in_small_steps")
+def test_a_kept_history_is_not_announced_again(adapter: Path, model: RankerModel) -> None:
+    keeping = LlmReranker(
+        model,
+        item_ids=ITEMS.item_ids,
+        tokens_ND=tokens.fuse(adapter, ITEMS).vectors_ND,
+        present={},
+        titles=model_world.TITLES,
+        generation_id="g",
+        prefixes=PrefixCache(1 << 24),
+    )
+    cold = list(keeping.refine(EXAMPLE.query, EXAMPLE.candidates))
+    warm = list(keeping.refine(EXAMPLE.query, EXAMPLE.candidates))
+    assert warm == cold[1:]
+    assert cold[0].tokens_ahead > cold[1].tokens_ahead
+
+
+def test_an_explanation_is_announced_whole_before_it_begins(
+    reranker: LlmReranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ranker.llm_reranker.split", partial(packing.split, token_budget=200))
+    rankings = list(reranker.refine(EXAMPLE.query, EXAMPLE.candidates, num_explained=20))
+    complete = [one for one in rankings if one.num_scored == 20]
+    plain = reranker.rerank(EXAMPLE.query, EXAMPLE.candidates)
+    assert [replace(one, tokens_ahead=0) for one in complete[:-1]] == [plain] * (len(complete) - 1)
+    ahead = [one.tokens_ahead for one in complete]
+    assert ahead == sorted(set(ahead), reverse=True)
+    assert len(ahead) > 2, "it takes several passes, each of which may be the last"
+    assert ahead[-1] == 0
+
+
+def test_an_item_whose_title_is_cut_says_so(llm_folder: Path) -> None:
+    prompt = replace(model_world.CONFIG.prompt, candidates="both", title_tokens=2)
+    config = replace(model_world.CONFIG, prompt=prompt)
+    torch.manual_seed(0)
+    written = RankerModel(
+        llms.load(llm_folder, config=config.llm),
+        spaces=ITEMS.spaces,
+        behaviors=("other",),
+        config=config,
+    ).requires_grad_(False)
+    with torch.inference_mode():
+        fused = written.fuse(*tensors(ITEMS, slice(None))).flatten(1).numpy()
+    first, second, third = (one.item_id for one in EXAMPLE.candidates[:3])
+    reading = LlmReranker(
+        written,
+        item_ids=ITEMS.item_ids,
+        tokens_ND=fused,
+        present=dict.fromkeys((first, second), (Modality.TEXT,)),
+        titles={first: "red", second: "red box of the many", third: "red box of the many"},
+        generation_id="g",
+    )
+    ranking = reading.rerank(Query(history=()), EXAMPLE.candidates[:3])
+    assert {one.item_id: one.status for one in ranking.items} == {
+        first: Status.OK,
+        second: Status.TRUNCATED,
+        third: Status.MISSING_VECTORS,
+    }

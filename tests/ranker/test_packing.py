@@ -28,7 +28,14 @@ from ranker import llm as llms  # noqa: E402
 from ranker import packing  # noqa: E402
 from ranker.attention import Masked  # noqa: E402
 from ranker.config import LlmConfig  # noqa: E402
-from ranker.packing import AnswerHead, read, score_one_by_one, score_packed  # noqa: E402
+from ranker.packing import (  # noqa: E402
+    AnswerHead,
+    read,
+    score_one_by_one,
+    score_packed,
+    score_passes,
+    split,
+)
 from tests.ranker import family_world  # noqa: E402
 from tests.ranker.family_world import FAMILIES, SIZES, WIDTH, loud  # noqa: E402
 
@@ -369,3 +376,37 @@ def test_what_stands_in_one_branch_changes_no_other(qwen: PreTrainedModel) -> No
     is_other = torch.arange(len(branches)) != 1
     assert torch.equal(before[is_other], after[is_other])
     assert (before[1] - after[1]).abs() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("lengths", "first", "passes"),
+    [
+        ([8] * 100, None, [100]),
+        ([8] * 100, 256, [32, 68]),  # what is left over for a third pass joins the second
+        ([8] * 130, 256, [32, 64, 34]),
+        ([8] * 500, 256, [32, 64, 128, 128, 148]),
+        ([3], 256, [1]),
+        ([2000, 1, 2000], 256, [1, 1, 1]),
+        ([], 256, []),
+    ],
+)
+def test_passes_grow_to_the_whole_budget_and_none_is_nearly_empty(
+    lengths: list[int], first: int | None, passes: list[int]
+) -> None:
+    found = split(lengths, first=first)
+    assert [len(lengths[places]) for places in found] == passes
+    assert [one for places in found for one in lengths[places]] == lengths
+
+
+def test_passes_are_computed_one_at_a_time(qwen: PreTrainedModel) -> None:
+    prefix, branches = prompt()
+    head = head_of(qwen)
+    with torch.inference_mode():
+        whole = score_packed(qwen, prefix, branches, head, token_budget=13)
+        kept = read(qwen, prefix)
+        passes = split([len(one) for one in branches], token_budget=13)
+        assert len(passes) > 2
+        for number in range(1, len(passes) + 1):
+            some = score_passes(qwen, kept, branches, head, passes=passes[:number])
+            scores = torch.cat(list(some))
+            assert torch.equal(scores, whole[: len(scores)]), "whatever follows changes no bit"
