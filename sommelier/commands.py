@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sommelier import ask_commands, evaluate_commands
+from sommelier import ask_commands, evaluate_commands, token_commands
 from sommelier.effort import Effort
 from sommelier.failures import told
 from sommelier.options import FILE, Debug, Overrides, SettingsPath, terminal, work
@@ -208,6 +208,7 @@ def serve(settings: SettingsPath = FILE, overrides: Overrides = None, debug: Deb
 
 ask_commands.register(app)
 evaluate_commands.register(app)
+token_commands.register(app)
 
 
 @app.command()

@@ -1,5 +1,8 @@
 """Limits and ports that make no sense are refused where they are written down."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from ranker.limits import ServerConfig, ServiceLimits
@@ -31,3 +34,25 @@ def test_a_port_is_within_its_range(name: str, port: int) -> None:
 def test_the_cache_has_no_negative_size_or_age(name: str) -> None:
     with pytest.raises(ValueError, match=f"server.{name} must not be negative, got -1"):
         ServerConfig(**{name: -1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"tls_key": Path("k")}, "server.tls_certificate and server.tls_key belong together"),
+        ({"tls_certificate": Path("c")}, "server.tls_certificate and server.tls_key belong"),
+        ({"tls_client_ca": Path("a")}, "server.tls_client_ca needs server.tls_certificate"),
+        ({"requests_per_s": 0.0}, "server.requests_per_s must be above 0, got 0.0"),
+        ({"requests_per_s": float("nan")}, "server.requests_per_s must be above 0, got nan"),
+        ({"burst": 3}, "server.burst belongs to server.requests_per_s"),
+        ({"requests_per_s": 1.0, "burst": 0}, "server.burst must be at least 1, got 0"),
+        ({"connections": 0}, "server.connections must be at least 1, got 0"),
+        ({"streams": 0}, "server.streams must be at least 1, got 0"),
+        ({"keepalive_s": 0.5}, "server.keepalive_s must be at least 1, got 0.5"),
+        ({"connection_age_s": -1.0}, "server.connection_age_s must not be negative, got -1.0"),
+    ],
+)
+def test_half_a_protection_is_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match="server") as refused:
+        ServerConfig(**settings)
+    assert str(refused.value).startswith(told)

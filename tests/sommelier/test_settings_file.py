@@ -119,8 +119,16 @@ workspace = "made"
 report = ".."
 [ranker.llm]
 model = "llm"
+[server]
+callers = "secret/callers.jsonl"
+tls_certificate = "/run/tls.pem"
+tls_key = "../tls.key"
 """
     settings = load(write(tmp_path, text))
+    assert settings.server.callers == tmp_path / "secret" / "callers.jsonl"
+    assert settings.server.tls_certificate == Path("/run/tls.pem")
+    assert settings.server.tls_key == tmp_path.parent / "tls.key"
+    assert settings.server.tls_client_ca is None
     assert settings.catalog.path == tmp_path.parent / "films"
     assert settings.store.root == tmp_path / "made" / "store"
     assert settings.paths.index == tmp_path / "made" / "index"
