@@ -90,7 +90,7 @@ def carry_out(plan: Plan, job: Job, watch: Stopwatch) -> Outcome:
         StatusError: an unknown user, a deadline that passed, or a store that does not answer.
     """
     plan = _with_history(plan, watch)
-    candidates = _found(plan, watch)
+    candidates = _found(plan, job, watch)
     *_, (last, _) = _rankings(plan, candidates, job, watch)
     return _outcome(plan, candidates, last, is_final=True)
 
@@ -106,7 +106,7 @@ def steps(plan: Plan, job: Job, watch: Stopwatch) -> Iterator[Outcome]:
         StatusError: an unknown user, a deadline that passed, or a store that does not answer.
     """
     plan = _with_history(plan, watch)
-    candidates = _found(plan, watch)
+    candidates = _found(plan, job, watch)
     num_scored = -1
     for ranking, is_final in _rankings(plan, candidates, job, watch):
         if is_final or ranking.num_scored > num_scored:
@@ -131,9 +131,16 @@ def _with_history(plan: Plan, watch: Stopwatch) -> Plan:
     return replace(plan, query=query, is_stale=serving.is_degraded)
 
 
-def _found(plan: Plan, watch: Stopwatch) -> Sequence[Candidate]:
+def _found(plan: Plan, job: Job, watch: Stopwatch) -> Sequence[Candidate]:
+    _check(plan, job, "retrieval")
     with watch.stage("retrieve"):
         return plan.find(plan.query)
+
+
+def _check(plan: Plan, job: Job, stage: str) -> None:
+    """What an `anytime` plan gets however late it is, it gets only while somebody waits for it."""
+    if job.is_dropped or not plan.anytime:
+        job.check(stage)
 
 
 def _rankings(
@@ -147,8 +154,7 @@ def _rankings(
     if not candidates:
         yield Ranking(items=(), generation_id=serving.info.generation_id, judged_by=""), True
         return
-    if not plan.anytime:
-        job.check("reranking")
+    _check(plan, job, "reranking")
     refined = serving.refine(
         plan.query,
         candidates,

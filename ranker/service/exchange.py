@@ -31,6 +31,7 @@ TRACE_HEADERS = ("traceparent", "tracestate")  # https://www.w3.org/TR/trace-con
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 CANCELLED = "CANCELLED"
+DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
 OK = "OK"
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,13 @@ class Exchanges:
 
     @contextmanager
     def begin(
-        self, method: str, request: Any, *, protocol: str, headers: Mapping[str, str]
+        self,
+        method: str,
+        request: Any,
+        *,
+        protocol: str,
+        headers: Mapping[str, str],
+        is_late: Callable[[], bool] = lambda: False,
     ) -> Iterator[Exchange]:
         """One request, from its arrival to its end.
 
@@ -110,6 +117,7 @@ class Exchanges:
             request: As it was parsed, or the DecodeError of what could not be.
             protocol: `grpc` or `http`.
             headers: Those of a trace.
+            is_late: Whether the caller's time is over: gRPC then cancels, as if they had left.
 
         Raises:
             StatusError: whatever went wrong inside, but for being cancelled.
@@ -127,7 +135,7 @@ class Exchanges:
                 raise statuses.malformed(f"{method}Request")
             yield exchange
         except (asyncio.CancelledError, GeneratorExit):  # a stream that nobody reads is closed
-            exchange.code = CANCELLED
+            exchange.code = DEADLINE_EXCEEDED if is_late() else CANCELLED
             raise
         except Exception as error:
             status = _status_of(error, exchange)

@@ -4,6 +4,8 @@ A StatusError goes out as it is, a ValueError says what its caller can mend, and
 only an id goes out: the log has the cause under it (`ranker.service.exchange`).
 """
 
+import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn
@@ -15,6 +17,8 @@ from grpc_status import rpc_status
 from ranker.pb import ranker_pb2 as pb
 from ranker.service import statuses
 from ranker.service.exchange import TRACE_HEADERS, Exchanges
+
+NEARLY = 0.95  # of the time that a caller allows: they counted from earlier, and cancel first
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RankerService"].full_name
 
@@ -76,7 +80,15 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg, u
     def _exchange(self, method: str, request: Any, context: Any) -> Any:
         metadata = context.invocation_metadata() or ()
         headers = {key: value for key, value in metadata if key in TRACE_HEADERS}
-        return self._exchanges.begin(method, request, protocol="grpc", headers=headers)
+        allowed_s = context.time_remaining()
+        until = math.inf if allowed_s is None else time.monotonic() + NEARLY * allowed_s
+        return self._exchanges.begin(
+            method,
+            request,
+            protocol="grpc",
+            headers=headers,
+            is_late=lambda: time.monotonic() >= until,
+        )
 
 
 def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
