@@ -80,6 +80,10 @@ class Explainer:
         self._items = items
         self._weights = weights
 
+    def over(self, items: ItemVectors) -> "Explainer":
+        """The same for other items of the same spaces."""
+        return Explainer(self._model, items, weights=self._weights)
+
     def question(self, query: Query, candidates: Sequence[Candidate]) -> Question:
         """What explaining these known items, found for this query, takes; nothing is fused yet."""
         players = [self._players(one) for one in candidates]

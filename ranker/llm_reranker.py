@@ -1,13 +1,15 @@
 """Candidates in, a ranking out: retrieval's calibrated score plus the LLM's yes minus no.
 
 How much the LLM counts beside retrieval was learned from held-out lists (`ranker.calibration`).
-Fused tokens come ready from the store, so that a request costs few packed passes of the LLM and no
-fusion. Candidates are packed in the order (retrieval's rank, id): the order in which they were
-given cannot change a bit of any score, and whoever must stop early has scored the likeliest.
+Fused tokens come ready from the store, so that a request costs few packed passes of the LLM, and
+fusion only for items whose vectors it brings. Candidates are packed in the order (retrieval's rank,
+id): the order in which they were given cannot change a bit of any score, and whoever must stop
+early has scored the likeliest.
 """
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 from embedders import torchaudio_cpu
@@ -21,6 +23,7 @@ from torch import Tensor  # noqa: E402
 
 from embedders.items import Modality  # noqa: E402
 from ranker.base import Reranker  # noqa: E402
+from ranker.brought import Brought  # noqa: E402
 from ranker.calibration import Numbers  # noqa: E402
 from ranker.evidence import features  # noqa: E402
 from ranker.explaining import Branches, Explainer, Question  # noqa: E402
@@ -97,6 +100,17 @@ class LlmReranker(Reranker):
         self._explainer = explainer
         self._prefixes = PrefixCache(0) if prefixes is None else prefixes
         self._head = AnswerHead(model.causal_lm, yes=model.llm.yes, no=model.llm.no)
+        self._brought: Mapping[str, Tensor] = {}
+
+    def bringing(self, brought: Brought) -> "LlmReranker":
+        """The same for one request's candidates, some with tokens of their own; histories are read
+        with those that are held all the same, so that kept ones serve."""
+        other = copy(self)
+        other._brought = brought.tokens
+        other._present = brought.items.modalities_of
+        if self._explainer is not None:
+            other._explainer = self._explainer.over(brought.items)
+        return other
 
     @torch.inference_mode()
     def refine(
@@ -137,12 +151,8 @@ class LlmReranker(Reranker):
         if query.behavior and (wrong := unaskable(query.behavior, self._model.asked)):
             raise ValueError(f"behavior: {wrong}")
         ordered = sorted(candidates, key=lambda one: (one.rank, one.item_id))
-        row_of, prompter = self._prompter.row_of, self._prompter
-        known = [one for one in ordered if one.item_id in row_of]
-        branches = Branches(
-            item_ids=[one.item_id for one in known],
-            features_RF=features(known, self._model.blocks),
-        )
+        known = [one for one in ordered if self._is_known(one)]
+        branches = self._branches(known, features(known, self._model.blocks))
         # A GPU is not kept busy by small passes.
         first = FIRST_BUDGET if self._model.device.type == "cpu" else None
         packed = self._packed(query, branches, first=first)
@@ -150,15 +160,18 @@ class LlmReranker(Reranker):
             generation_id=self._generation_id,
             known=known,
             unknown=sorted(
-                (one for one in ordered if one.item_id not in row_of), key=lambda one: one.item_id
+                (one for one in ordered if not self._is_known(one)), key=lambda one: one.item_id
             ),
             present=self._present,
-            cut=frozenset(filter(prompter.is_cut, branches.item_ids)),
+            cut=frozenset(filter(self._prompter.is_cut, branches.item_ids)),
             priors_N=packed.priors_R,
             calibrator=self._model.calibrator,
             behavior=query.behavior,
         )
         return findings, packed
+
+    def _is_known(self, candidate: Candidate) -> bool:
+        return candidate.item_id in self._prompter.row_of or candidate.item_id in self._brought
 
     def _explained(
         self,
@@ -195,11 +208,27 @@ class LlmReranker(Reranker):
 
     def _num_tokens(self, query: Query, question: Question) -> int:
         """Of all the branches that a question needs: each is as long as its item's own."""
-        own = Branches(
-            item_ids=[one.item_id for one in question.candidates], features_RF=np.zeros((0, 0))
-        )
+        own = self._branches(question.candidates, np.zeros((0, 0), dtype=np.float32))
         lengths = map(len, self._codes(query, own))
         return sum(map(operator.mul, question.counts, lengths))
+
+    def _branches(
+        self, candidates: Sequence[Candidate], features_RF: NDArray[np.float32]
+    ) -> Branches:
+        """One for each candidate, with tokens of their own where any was brought."""
+        item_ids, tokens_RTH = [one.item_id for one in candidates], None
+        if self._brought and candidates:
+            row_of, held_NTH = (
+                self._prompter.row_of,
+                self._tokens_RH.view(-1, self._prompter.num_tokens, self._tokens_RH.shape[1]),
+            )
+            tokens_RTH = torch.stack(
+                [
+                    self._brought[one] if one in self._brought else held_NTH[row_of[one]]
+                    for one in item_ids
+                ]
+            )
+        return Branches(item_ids=item_ids, features_RF=features_RF, tokens_RTH=tokens_RTH)
 
     def _packed(self, query: Query, branches: Branches, *, first: int | None = None) -> "Packed":
         evidence_RH, priors_R = self._model.evidence(torch.from_numpy(branches.features_RF))

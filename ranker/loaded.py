@@ -16,10 +16,11 @@ from embedders.items import Interaction
 from feature_repo.base import StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
+from ranker import brought, probes
 from ranker import model as models
-from ranker import probes
 from ranker.explaining import Explainer
 from ranker.generation import Generation, GenerationError, Generations
+from ranker.inline import InlineVectors
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel
 from ranker.prefixes import PrefixCache
@@ -108,21 +109,41 @@ class LoadedGeneration:
         """`retrieve` for each query, in one search."""
         return self.retriever.retrieve_many([self._asked(one) for one in queries], limit=limit)
 
-    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
-        """The known ones among these items, in the retriever's order."""
-        return self.retriever.score(self._asked(query), item_ids)
+    def score(
+        self, query: Query, item_ids: Sequence[str], *, vectors: InlineVectors | None = None
+    ) -> list[Candidate]:
+        """The known ones among these items that pass the filter, in the retriever's order."""
+        if query.filters is not None:
+            item_ids = self.retriever.attributes.passing(query.filters, item_ids)
+        parts = () if vectors is None else vectors.embeddings
+        return self.retriever.score(self._asked(query), item_ids, brought=parts)
 
     def rerank(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: InlineVectors | None = None,
     ) -> Ranking:
         """The final order; the first `num_explained` items say how their scores come about."""
-        return self.reranker.rerank(self._asked(query), candidates, num_explained=num_explained)
+        *_, last = self.refine(query, candidates, num_explained=num_explained, vectors=vectors)
+        return last
 
     def refine(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: InlineVectors | None = None,
     ) -> Iterator[Ranking]:
         """The final order in steps, as `ranker.serving.Serving` has it."""
-        return self.reranker.refine(self._asked(query), candidates, num_explained=num_explained)
+        reranker = self.reranker
+        if vectors is not None:
+            item_ids = [one.item_id for one in candidates]
+            reranker = reranker.bringing(brought.fused(self.model, self.items, item_ids, vectors))
+        return reranker.refine(self._asked(query), candidates, num_explained=num_explained)
 
     def without(self, name: str) -> "LoadedGeneration":
         """The same route with one block left out of retrieval, and a modality's out of fusion.
@@ -162,13 +183,13 @@ class LoadedGeneration:
         return replace(self, tokens_ND=tokens_ND, reranker=reranker)
 
     def _asked(self, query: Query) -> Query:
-        """The query with its history, looked up where it brings none."""
+        """The query with its history, looked up where it brings none, and what came since."""
         history = query.history
         if history is None:
             history = self.history(query.user_id)
             if history is None:
                 raise ValueError(f"user {query.user_id!r} has no stored history: give one inline")
-        return replace(query, history=history)
+        return replace(query, history=(*history, *query.recent), recent=())
 
 
 def load(
@@ -283,18 +304,11 @@ def _reranker(
     generation_id: str,
     prefixes: PrefixCache | None = None,
 ) -> LlmReranker:
-    columns = [items.names.index(one) for one in items.modalities]
-    present = {
-        item_id: tuple(one for one, there in zip(items.modalities, row, strict=True) if there)
-        for item_id, row in zip(
-            items.item_ids, items.is_present_NM[:, columns].tolist(), strict=True
-        )
-    }
     return LlmReranker(
         model,
         item_ids=items.item_ids,
         tokens_ND=tokens_ND,
-        present=present,
+        present=items.modalities_of,
         titles=titles,
         generation_id=generation_id,
         explainer=Explainer(model, items, weights=retriever.weights_of),

@@ -30,8 +30,8 @@ def exchanged(
     Raises:
         ValueError: vectors of a space that no block of the items is of.
     """
-    having = {item_id for part in brought for item_id in part.item_ids} | items.row_of.keys()
-    chosen = tuple(sorted(having & set(item_ids)))
+    given = {item_id for part in brought for item_id in part.item_ids}
+    chosen = tuple(sorted(one for one in set(item_ids) if one in items.row_of or one in given))
     row_of = {item_id: row for row, item_id in enumerate(chosen)}
     held = [item_id for item_id in chosen if item_id in items.row_of]
     places = [row_of[item_id] for item_id in held]
@@ -69,10 +69,11 @@ def relisted(
     """
     lists = dict(asked.lists or {})
     given = {block_name(part.space): frozenset(part.item_ids) for part in brought}
+    unheld = frozenset(one for one in exchanged.item_ids if one not in items.row_of)
     for name, ranks in lists.items():
         query = {name: asked.encoded.vectors[name]}
         # Who lacks a block stands in its list all the same, as the average item.
-        is_new = given.get(name, frozenset()) | (exchanged.row_of.keys() - items.row_of.keys())
+        is_new = given.get(name, frozenset()) | unheld
         old = [item_id for item_id in ranks if item_id not in is_new]
         old_N = np.array([items.row_of[item_id] for item_id in old], dtype=np.int64)
         rows = [row for row, item_id in enumerate(exchanged.item_ids) if item_id in is_new]

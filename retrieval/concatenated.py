@@ -97,6 +97,17 @@ class ItemVectors:
             for name, space, end in zip(self.names, self.spaces, ends, strict=True)
         }
 
+    @cached_property
+    def modalities_of(self) -> Mapping[str, tuple[Modality, ...]]:
+        """The modalities that each item has, by name."""
+        columns = [self.names.index(one) for one in self.modalities]
+        return {
+            item_id: tuple(one for one, there in zip(self.modalities, row, strict=True) if there)
+            for item_id, row in zip(
+                self.item_ids, self.is_present_NM[:, columns].tolist(), strict=True
+            )
+        }
+
     def block(self, name: str) -> NDArray[np.float32]:
         """One block's centered unit vectors, [N, D]; zeros where absent."""
         return self.vectors_ND[:, self.columns_of[name]]
