@@ -1,7 +1,6 @@
 """An ASGI application in, HTTP on a port out, in the running event loop and with the server's TLS.
 
-Certificates are exchanged as for gRPC: a new connection gets what the files hold by then; only who
-vouches for callers is read once.
+Certificates are exchanged as for gRPC: a new connection gets what the files hold by then.
 """
 
 import asyncio
@@ -126,12 +125,12 @@ def _tls(config: ServerConfig) -> ssl.SSLContext | None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(chain, key)
+        if client_ca is not None:
+            context.load_verify_locations(client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
         return context
 
     context = load()
-    if client_ca is not None:
-        context.load_verify_locations(client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
     paths = [path for path in (chain, key, client_ca) if path is not None]
     followed = Reloading(paths, load, what="the TLS certificates of HTTP")
 
