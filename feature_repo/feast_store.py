@@ -21,6 +21,8 @@ from feast.infra.provider import Provider
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.repo_config import RepoConfig
 from numpy.typing import NDArray
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from embedders.items import Interaction
 from feature_repo import ledger, mirror, parts, repo_config, values, views
@@ -35,6 +37,7 @@ IDS_PER_READ = 5_000  # SQLite refuses more than 32,766 parameters
 # pairs cost memory, fewer cost time, since every join reads all parts.
 PAIRS_PER_JOIN = 10_000
 RECONNECTING = {"redis"}  # its client tries again by itself; another round only takes longer
+HASTE_S = 0.25  # what Redis has for an answer where requests wait for it
 
 T = TypeVar("T")
 
@@ -60,6 +63,7 @@ class FeastStore(FeatureStore):
         self._feast = feast.FeatureStore(config=RepoConfig(**settings, repo_path=root.absolute()))
         self._views: dict[str, feast.FeatureView] = {}
         self._online_vectors = OnlineVectors(self._feast)
+        self._is_hasty = False
 
     def apply(self, spaces: Spaces, releases: Releases) -> list[str]:
         objects = views.build(self._root, spaces, releases)
@@ -194,6 +198,10 @@ class FeastStore(FeatureStore):
         features = [f"{view.name}:{name}" for name in view.features]
         return self._feast.get_historical_features(asked, features).to_arrow()
 
+    def hasten(self) -> None:
+        self._is_hasty = True
+        self._hang_up()
+
     def close(self) -> None:
         self._online_vectors.close()
         self._hang_up()
@@ -234,13 +242,13 @@ class FeastStore(FeatureStore):
         kind = self._feast.config.online_store.type
         if kind not in RECONNECTING:
             try:
-                return work(self._feast._get_provider())
+                return work(self._provider())
             except StoreError:
                 raise
             except Exception:  # each online store's client has errors of its own
                 self._hang_up()
         try:
-            return work(self._feast._get_provider())
+            return work(self._provider())
         except StoreError:
             raise
         except Exception as error:
@@ -248,6 +256,14 @@ class FeastStore(FeatureStore):
                 f"the online store ({kind}) failed: {str(error).strip()}; see that it runs, then "
                 "apply the store and materialize"
             ) from error
+
+    def _provider(self) -> Provider:
+        provider = self._feast._get_provider()
+        online: Any = provider.online_store
+        config = self._feast.config.online_store
+        if self._is_hasty and config.type == "redis" and online._client is None:
+            _hasten(online._get_client(config))
+        return provider
 
     def _registry_lock(self) -> AbstractContextManager[None]:
         """Against a second writer: a registry in a file is read, changed and written whole."""
@@ -262,6 +278,15 @@ class FeastStore(FeatureStore):
                     f"the view {name} is not defined; apply the store first"
                 ) from error
         return self._views[name]
+
+
+def _hasten(client: Any) -> None:
+    """Redis's own client would try for some ten seconds."""
+    client.set_retry(Retry(NoBackoff(), 1))
+    options = client.get_connection_kwargs()
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        if options.get(name) is None:
+            options[name] = HASTE_S
 
 
 def _read_rows(

@@ -1,6 +1,6 @@
-"""Answers and failures of a server in, whether it is down and may be asked again out.
+"""Answers and failures of a server in, whether it is down and is to be asked again out.
 
-While a server is down, one caller asks it now and then and all others are told at once: a server
+While a server is down it is asked now and then, by one, and all others are told at once: a server
 that does not answer takes each caller's patience, and one that comes back need not bear them all.
 """
 
@@ -13,9 +13,9 @@ ASK_AGAIN_S = 1.0
 class Outage:
     """Of one server; safe to share between threads."""
 
-    def __init__(self, *, ask_again_s: float = ASK_AGAIN_S) -> None:
-        """A server that is up; while it is down it is asked once in `ask_again_s`."""
-        self._ask_again_s = ask_again_s
+    def __init__(self, *, ask_again_s: float | None = None) -> None:
+        """A server that is up; while it is down it is asked once in so long, or ASK_AGAIN_S."""
+        self._ask_again_s = ASK_AGAIN_S if ask_again_s is None else ask_again_s
         self._lock = Lock()
         self._error: Exception | None = None
         self._next = 0.0
@@ -25,8 +25,8 @@ class Outage:
         """What it failed with; None while it is up."""
         return self._error
 
-    def may_ask(self) -> bool:
-        """Whether this caller is to ask the server, which ends in `began` or `ended`."""
+    def is_to_be_asked(self) -> bool:
+        """Whether whoever asks this is to ask the server: it is up, or their turn has come."""
         if self._error is None:
             return True
         with self._lock:

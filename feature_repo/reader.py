@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,8 @@ class OnlineReader:
                 f"got {cached_bytes}, {history_age_s} and {stale_history_s}"
             )
         self._feature_store = store.feature_store
+        if stale_history_s:
+            self._feature_store.hasten()
         self._history_age_s = history_age_s
         self._stale_history_s = stale_history_s
         self._outage = Outage()
@@ -163,14 +165,13 @@ class OnlineReader:
 
     def _newest_history(self, user_id: str) -> Any:
         """From the online store, or while that is down what is held and not too old."""
-        if self._outage.may_ask():
-            try:
-                row = self._read(USER_HISTORY, [user_id], _to_history, since=math.inf)[0]
-            except Unreachable as error:
-                self._outage.began(error)
-            else:
-                self._outage.ended()
+        if self._outage.error is None:
+            row = self._asked_history(user_id)
+            if row is not MISSING:
                 return row
+        elif self._outage.is_to_be_asked():
+            # Not by a request: who does not answer may take long about it.
+            Thread(target=self._asked_history, args=[user_id], daemon=True).start()
         with self._lock:
             since = time.monotonic() - self._stale_history_s
             row = self._rows[USER_HISTORY].get(user_id, since=since)
@@ -179,6 +180,16 @@ class OnlineReader:
                 f"the online store does not answer, and no history of {user_id!r} is held that was "
                 f"read within {self._stale_history_s:g} s: try again later, or send the history"
             ) from self._outage.error
+        return row
+
+    def _asked_history(self, user_id: str) -> Any:
+        """From the online store; MISSING where that is down."""
+        try:
+            row = self._read(USER_HISTORY, [user_id], _to_history, since=math.inf)[0]
+        except Unreachable as error:
+            self._outage.began(error)
+            return MISSING
+        self._outage.ended()
         return row
 
     def profiles(self, ids: Sequence[str]) -> list[Profile | None]:

@@ -19,6 +19,8 @@ from typing import TypeVar
 import psycopg
 import redis
 from pyarrow.fs import S3FileSystem
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_WITHIN_S = 60
 USER, PASSWORD, DATABASE = "sommelier", "p:w#d '1\"", "features"
@@ -49,6 +51,15 @@ class Server:
                 raise RuntimeError(f"{self._command[0]} did not start:\n{said[-2000:]}")
             time.sleep(0.05)
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Such as SIGSTOP: it holds its port, and answers nobody until SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
@@ -78,7 +89,8 @@ class RedisServer(Server):
         return {"REDIS": f"127.0.0.1:{self.port},password={PASSWORD}"}
 
     def client(self) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.port, password=PASSWORD)
+        once = Retry(NoBackoff(), 0)  # by itself it would try for ten seconds
+        return redis.Redis(host="127.0.0.1", port=self.port, password=PASSWORD, retry=once)
 
     def is_ready(self) -> bool:
         try:
