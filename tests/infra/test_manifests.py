@@ -13,13 +13,20 @@ from typing import Any
 import pytest
 import yaml
 
+from ranker.pb import ranker_pb2 as pb
+from ranker.service.server import GRACE_S
 from sommelier import settings_file
 from sommelier.commented import commented
 from sommelier.settings import Settings
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
 NIGHTLY = INFRA / "kubernetes" / "embed-cronjob.yaml"
+RANKER = INFRA / "kubernetes" / "ranker.yaml"
+MATERIALIZE = INFRA / "kubernetes" / "materialize-cronjob.yaml"
+TRAIN = INFRA / "kubernetes" / "train-cronjob.yaml"
 RAY = INFRA / "ray" / "cluster.yaml"
+ALL = (NIGHTLY, MATERIALIZE, TRAIN, RANKER, RAY)
+SERVICE_NAME = pb.DESCRIPTOR.services_by_name["RankerService"].full_name
 ROUTE = ["embed", "materialize", "train", "index", "publish"]
 
 
@@ -43,7 +50,7 @@ def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def everything() -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    return [(pod, one) for path in (NIGHTLY, RAY) for pod in pods(path) for one in containers(pod)]
+    return [(pod, one) for path in ALL for pod in pods(path) for one in containers(pod)]
 
 
 def sommelier_commands() -> list[list[str]]:
@@ -80,6 +87,50 @@ def test_a_pod_sets_what_the_settings_know(command: list[str], tmp_path: Path) -
     (tmp_path / "sommelier.toml").write_text(commented(Settings()))
     overrides = [word.removeprefix("--set=") for word in command if word.startswith("--set=")]
     assert settings_file.load(tmp_path / "sommelier.toml", overrides=overrides, environment={})
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [(MATERIALIZE, ["embed", "materialize"]), (TRAIN, ["train", "index", "publish"])],
+)
+def test_the_other_jobs_go_parts_of_the_route_in_its_order(path: Path, route: list[str]) -> None:
+    (pod,) = pods(path)
+    assert [one["args"][0] for one in containers(pod)] == route
+    assert [one for one in ROUTE if one in route] == route
+
+
+def test_what_stands_over_the_settings_is_known_and_opens_the_ports_that_are_probed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sommelier.toml").write_text(commented(Settings()))
+    (facts,) = [one for one in resources(RANKER) if one["kind"] == "ConfigMap"]
+    server = settings_file.load(tmp_path / "sommelier.toml", environment=facts["data"]).server
+    (pod,) = pods(RANKER)
+    (ranker,) = containers(pod)
+    ports = {one["name"]: one["containerPort"] for one in ranker["ports"]}
+    assert ports == {"grpc": server.port, "metrics": server.metrics_port}
+    assert (server.host, server.metrics_host) == ("0.0.0.0", "0.0.0.0")
+    for name in ("startupProbe", "readinessProbe"):
+        assert ranker[name]["grpc"]["port"] == server.port
+    assert ranker["readinessProbe"]["grpc"]["service"] == SERVICE_NAME
+
+
+def test_the_ranker_is_found_scaled_and_guarded_by_one_label() -> None:
+    by_kind = {one["kind"]: one for one in resources(RANKER)}
+    label = by_kind["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert by_kind["Service"]["spec"]["selector"] == label
+    for kind in ("Deployment", "PodDisruptionBudget"):
+        assert by_kind[kind]["spec"]["selector"]["matchLabels"] == label
+    assert by_kind["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == label
+    name = by_kind["Deployment"]["metadata"]["name"]
+    assert by_kind["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == name
+    assert by_kind["HorizontalPodAutoscaler"]["spec"]["minReplicas"] > 1
+
+
+def test_a_pod_has_time_to_end_its_requests() -> None:
+    (pod,) = pods(RANKER)
+    pause_s = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert pod["terminationGracePeriodSeconds"] > pause_s + GRACE_S
 
 
 def test_every_mount_is_a_volume_of_the_pod_and_the_workspace_is_the_images() -> None:
@@ -123,9 +174,9 @@ def test_whoever_embeds_is_given_what_the_production_profile_reads() -> None:
     assert named
     assert all(f"{name}=" in NIGHTLY.read_text() for name in named)  # in how the secret is made
     for pod, one in everything():
-        if one["name"] in ROUTE:
-            secrets = [source["secretRef"]["name"] for source in one["envFrom"]]
-            assert "sommelier-stores" in secrets, pod
+        if one["name"] in [*ROUTE, "ranker"]:
+            sources = [source.get("secretRef", {}).get("name") for source in one["envFrom"]]
+            assert "sommelier-stores" in sources, pod
 
 
 def test_the_workers_and_the_job_look_for_the_head_where_it_is() -> None:
