@@ -1,8 +1,8 @@
 """Checked calls in, response messages out, from one generation: the contract, and this process.
 
-The servicer checks a call in the event loop and hands it to the backend that answers now. Threads of
-this process (`in_process`) share one loaded generation; worker processes
-(`ranker.service.processes`) load one each.
+The servicer checks a call in the event loop and hands it to the backend that answers now. Threads
+of this process (`in_process`) share one loaded generation; worker processes
+(`ranker.service.processes`) load it once each.
 """
 
 import asyncio

@@ -109,11 +109,8 @@ class RankerService(pb_grpc.RankerServiceServicer):
         self._former.discard(former)
 
     async def _answer(self, method: str, request: Any, context: Any) -> Any:
-        response = None
         async with aclosing(self._answers(method, request, context)) as answers:
-            async for response in answers:
-                pass
-        assert response is not None, "a backend ended without an answer"
+            [response] = [answer async for answer in answers]
         return response
 
     async def _answers(self, method: str, request: Any, context: Any) -> Any:

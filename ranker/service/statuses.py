@@ -62,6 +62,17 @@ class StatusError(Exception):
         )
 
 
+def read(status: status_pb2.Status) -> StatusError:
+    """The error of a status that one made; of all its details, equal to the first one."""
+    info = error_details_pb2.ErrorInfo()
+    for packed in status.details:
+        packed.Unpack(info)  # only the ErrorInfo is one
+    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    error = StatusError(code, Reason(info.reason), status.message, metadata=info.metadata)
+    error.status = status
+    return error
+
+
 def shown(text: str) -> str:
     """A caller's text quoted for a sentence, shortened where it is long."""
     return repr(shortened(text))

@@ -30,7 +30,7 @@ class Job:
 
     def __init__(self, deadline_s: float | None = None) -> None:
         """`deadline_s` counts from now; None waits for ever."""
-        self._until = math.inf if deadline_s is None else time.monotonic() + deadline_s
+        self.extend_to(deadline_s)
         self._is_dropped = threading.Event()
         self._on_extended: Callable[[], None] | None = None
 
@@ -55,9 +55,9 @@ class Job:
             if self._on_extended is not None:
                 self._on_extended()
 
-    def extend_to(self, deadline_s: float) -> None:
-        """Waits this long from now."""
-        self._until = time.monotonic() + deadline_s
+    def extend_to(self, deadline_s: float | None) -> None:
+        """Waits this long from now; None, for ever."""
+        self._until = math.inf if deadline_s is None else time.monotonic() + deadline_s
 
     def when_extended(self, tell: Callable[[], None] | None) -> None:
         """Who wants to know that there is more time, because the work is done elsewhere."""

@@ -406,54 +406,6 @@ def test_a_full_queue_refuses_and_says_when_to_try_again(
     assert detail(error, details_pb2.RetryInfo).retry_delay.ToMilliseconds() >= 50
 
 
-def test_equal_requests_at_once_are_computed_once_and_each_gets_its_own_id(
-    stub: Any, server: RankerServer, serving: TableServing
-) -> None:
-    with ThreadPoolExecutor() as pool:
-        with serving.held():
-            calls = [
-                pool.submit(stub.Rerank, rerank("a", "b", request_id=name), timeout=PATIENCE_S)
-                for name in ("r1", "r2", "r3")
-            ]
-            registry = server.metrics.registry
-            until(lambda: registry.get_sample_value("sommelier_coalesced_total") == 2)
-        answers = [call.result() for call in calls]
-    assert [answer.request_id for answer in answers] == ["r1", "r2", "r3"]
-    assert [[item.item_id for item in answer.items] for answer in answers] == [["b", "a"]] * 3
-    assert len(serving.reranked) == 1
-
-
-def test_of_equal_requests_one_may_give_up_without_taking_the_others_along(
-    stub: Any, server: RankerServer, serving: TableServing
-) -> None:
-    with ThreadPoolExecutor() as pool:
-        with serving.held():
-            leaving = stub.Rerank.future(rerank("a"), timeout=PATIENCE_S)
-            assert serving.entered.acquire(timeout=PATIENCE_S)
-            staying = pool.submit(stub.Rerank, rerank("a"), timeout=PATIENCE_S)
-            registry = server.metrics.registry
-            until(lambda: registry.get_sample_value("sommelier_coalesced_total") == 1)
-            assert leaving.cancel()
-            until(lambda: num_requests(server, code="CANCELLED") == 1)
-        assert len(staying.result().items) == 1
-    assert len(serving.reranked) == 1
-
-
-def test_after_a_switch_the_former_generation_ends_once_it_has_answered_what_it_began(
-    stub: Any, server: RankerServer, serving: TableServing
-) -> None:
-    with ThreadPoolExecutor() as pool:
-        with serving.held():
-            under_way = pool.submit(stub.Rerank, rerank("a"), timeout=PATIENCE_S)
-            waiting = pool.submit(stub.Rerank, rerank("b"), timeout=PATIENCE_S)
-            until(lambda: server.num_waiting == 1)
-            drained = server.switch(TableServing(generation_id="g2"))
-            assert stub.Rerank(rerank("a"), timeout=PATIENCE_S).generation_id == "g2"
-            assert not drained.done()
-        assert under_way.result().generation_id == waiting.result().generation_id == "g1"
-        drained.result(timeout=PATIENCE_S)
-
-
 def test_a_waiting_request_whose_deadline_passes_is_never_worked_on(
     stub: Any, server: RankerServer, serving: TableServing
 ) -> None:

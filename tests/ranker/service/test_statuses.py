@@ -13,8 +13,10 @@ ALL = [
     statuses.invalid([("item_ids[3]", "empty; an id is needed")]),
     statuses.refused(ValueError("no such behavior")),
     statuses.malformed("RerankRequest"),
+    statuses.too_large(limit_bytes=2000),
     statuses.unknown_user("bob"),
     statuses.wrong_generation(asked="g0", served="g1"),
+    statuses.wrong_space(["s0"], served=["s1"]),
     statuses.queue_full(num_waiting=3, retry_after_s=0.25),
     statuses.queue_slow(wait_s=1.5, retry_after_s=0.25),
     statuses.deadline_exceeded("reranking"),
@@ -78,3 +80,12 @@ def test_a_full_queue_carries_its_delay() -> None:
     assert error.status.details[1].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() == 250
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("error", ALL, ids=lambda error: error.reason)
+def test_a_status_that_crossed_to_another_process_is_the_same_error(
+    error: statuses.StatusError,
+) -> None:
+    read = statuses.read(error.status)
+    assert (read.code, read.reason, read.message) == (error.code, error.reason, error.message)
+    assert read.status == error.status
