@@ -85,6 +85,7 @@ WHOLE_ROUTES = {  # what no single file promises
     "tests/feature_repo/test_production.py",
     "tests/ranker/service/test_anytime.py",
     "tests/ranker/service/test_faults_calls.py",
+    "tests/ranker/service/test_fuzzing.py",
     "tests/ranker/test_determinism.py",
     "tests/sommelier/test_production.py",
     "tests/sommelier/test_resume.py",
