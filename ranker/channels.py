@@ -30,6 +30,10 @@ SERVICE_CONFIG = {
         }
     ]
 }
+# A server that is gone without a word (a machine without power, a cable pulled) would else be waited
+# for by every call until TCP gives up, a quarter of an hour. Servers allow a ping every 10 s.
+KEEPALIVE_MS = 20_000
+KEEPALIVE_TIMEOUT_MS = 5_000
 LOCAL_SCHEMES = ("unix:", "unix-abstract:")
 
 
@@ -90,7 +94,12 @@ def opened(library: Any, address: str, tls: ClientTls | None) -> Any:
     Raises:
         ValueError: as `ClientTls.credentials`.
     """
-    options = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
+    options: list[tuple[str, str | int]] = [
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # else a minute, for gRPC 1.85
+    ]
     if tls is None:
         return library.insecure_channel(address, options=options)
     if tls.server_name is not None:

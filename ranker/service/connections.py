@@ -34,6 +34,8 @@ def options(config: ServerConfig, limits: ServiceLimits) -> list[tuple[str, int]
         ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
         ("grpc.keepalive_time_ms", round(config.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        # Without it gRPC (1.85) waits a minute for the answer to a ping, whatever the line above.
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_MS),
         ("grpc.http2.max_ping_strikes", 2),

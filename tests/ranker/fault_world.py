@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,16 @@ def serving_apart(**facts: Any) -> Iterator[ServerProcess]:
         process.stdout.close()
 
 
+@dataclass(slots=True, eq=False)
+class Pair:
+    """One connection: the client's end and the server's, and from which of them bytes go on."""
+
+    ends: tuple[socket.socket, socket.socket]
+    flows: list[bool]
+
+
 class Wire:
-    """Stands between clients and a server; whatever direction is cut stays open and silent.
+    """Stands between clients and a server; what is cut stays open and silent.
 
     That is what a peer sees when a cable is pulled or a machine loses its power: no FIN, no RST.
     """
@@ -95,11 +104,8 @@ class Wire:
     def __init__(self, port: int) -> None:
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._pairs: list[Pair] = []
         self._is_open = True
-        self._to_server = threading.Event()
-        self._to_client = threading.Event()
-        self.restore()
         self._thread = threading.Thread(target=self._carry, daemon=True)
         self._thread.start()
 
@@ -107,59 +113,51 @@ class Wire:
     def address(self) -> str:
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
-    @property
-    def num_connections(self) -> int:
-        """Those that neither end has closed."""
-        return len(self._pairs)
-
     def cut(self, *, to_server: bool = True, to_client: bool = True) -> None:
-        """Nothing passes any more in these directions."""
-        if to_server:
-            self._to_server.clear()
-        if to_client:
-            self._to_client.clear()
+        """Nothing passes any more in these directions on the connections that there are."""
+        for pair in self._pairs:
+            pair.flows[0] &= not to_server
+            pair.flows[1] &= not to_client
 
     def restore(self) -> None:
-        """All passes again."""
-        self._to_server.set()
-        self._to_client.set()
+        """All passes again, and what was held back comes."""
+        for pair in self._pairs:
+            pair.flows[:] = True, True
 
     def close(self) -> None:
         self._is_open = False
         self._thread.join()
         self._listener.close()
         for pair in self._pairs:
-            for end in pair:
-                end.close()
+            self._end(pair)
 
     def _carry(self) -> None:
         while self._is_open:
-            ends = {pair[n]: (pair, n) for pair in self._pairs for n in self._flowing()}
-            ready, _, _ = select.select([self._listener, *ends], [], [], 0.02)
+            sources = {
+                pair.ends[n]: (pair, n) for pair in self._pairs for n in (0, 1) if pair.flows[n]
+            }
+            ready, _, _ = select.select([self._listener, *sources], [], [], 0.02)
             for one in ready:
                 if one is self._listener:
                     client = one.accept()[0]
                     server = socket.create_connection(("127.0.0.1", self._target))
-                    self._pairs.append((client, server))
-                else:
-                    self._pass_on(*ends[one])
+                    self._pairs.append(Pair(ends=(client, server), flows=[True, True]))
+                elif sources[one][0] in self._pairs:
+                    self._pass_on(*sources[one])
 
-    def _flowing(self) -> list[int]:
-        """Which end of a pair is listened to: 0 the client's, 1 the server's."""
-        return [n for n, event in enumerate((self._to_server, self._to_client)) if event.is_set()]
-
-    def _pass_on(self, pair: tuple[socket.socket, socket.socket], n: int) -> None:
-        if pair not in self._pairs:
-            return
+    def _pass_on(self, pair: Pair, n: int) -> None:
         try:
-            data = pair[n].recv(65536)
+            data = pair.ends[n].recv(65536)
             if data:
-                pair[1 - n].sendall(data)
+                pair.ends[1 - n].sendall(data)
                 return
         except OSError:
-            pass  # reset: as good as closed
+            data = b""  # reset: as good as closed
+        self._end(pair)
         self._pairs.remove(pair)
-        for end in pair:
+
+    def _end(self, pair: Pair) -> None:
+        for end in pair.ends:
             end.close()
 
 
