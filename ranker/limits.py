@@ -112,6 +112,11 @@ class ServerConfig:
     rest_host: str = "127.0.0.1"
     rest_timeout_s: float = 5.0
     """The deadline of HTTP requests that name none in x-timeout-ms."""
+    processes: int = 0
+    """Worker processes, each with a generation of its own in memory; 0 computes in threads of the
+    server's process, as many as limits.workers."""
+    grace_s: float = 5.0
+    """How long requests under way may take to end when the server is told to stop."""
     feature_cache_bytes: int = 512 * 2**20
     """What the server holds at most of the online store's rows; 0 asks the store every time."""
     history_age_s: float = 0.5
@@ -155,7 +160,7 @@ class ServerConfig:
         self._check_security()
         for name in (
             *("feature_cache_bytes", "history_age_s", "stale_history_s", "follow_s"),
-            "prefix_cache_mib",
+            *("prefix_cache_mib", "processes", "grace_s"),
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"server.{name} must not be negative, got {getattr(self, name)}")

@@ -1,20 +1,47 @@
-"""A published generation in, a gRPC server that answers until it is told to stop out."""
+"""A published generation in, a gRPC server that answers until it is told to stop out.
 
-from feature_repo.reader import OnlineReader
-from ranker.loaded import LoadedGeneration, load
+The generation is loaded into this process, or into `server.processes` worker processes; then this
+one only listens, and imports no model library.
+"""
+
+import tomllib
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from ranker.generation import Generations
+from ranker.service.backends import Backend
+from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, run_until_signal
-from sommelier.publish import generations
-from sommelier.watch import Watch
+from ranker.serving import Serving
+from sommelier.commented import commented
+from sommelier.settings_file import parse
+from sommelier.watch import Unwatched, Watch
 from sommelier.workspace import Workspace
 
+if TYPE_CHECKING:
+    from ranker.loaded import LoadedGeneration
 
-def loaded(workspace: Workspace, *, watch: Watch, online: bool = True) -> LoadedGeneration:
-    """The current generation, ready to answer.
+LOADER = "sommelier.serve:load_worker"
+
+
+def loaded(
+    workspace: Workspace, *, watch: Watch, online: bool = True, generation_id: str | None = None
+) -> "LoadedGeneration":
+    """A generation, ready to answer.
+
+    Args:
+        workspace: Where it was published.
+        watch: Who looks on.
+        online: Whether it reads the online store.
+        generation_id: None takes the current one.
 
     Raises:
         ValueError: nothing was published, or it is damaged.
     """
     import torch
+
+    from feature_repo.reader import OnlineReader
+    from ranker.loaded import load
 
     # A request's matrices are small: a second thread costs more than it brings, and two requests
     # at once are better served by a core each.
@@ -27,14 +54,42 @@ def loaded(workspace: Workspace, *, watch: Watch, online: bool = True) -> Loaded
                 workspace.store,
                 cached_bytes=config.feature_cache_bytes,
                 history_age_s=config.history_age_s,
+                stale_history_s=config.stale_history_s,
             )
         return load(
-            generations(workspace),
+            Generations(workspace.settings.paths.generations),
             store=workspace.store,
+            generation_id=generation_id,
             online=online,
             reader=reader,
             prefix_cache_bytes=config.prefix_cache_mib * 2**20 if online else 0,
         )
+
+
+def load_worker(*, settings: str, generation_id: str) -> Serving:
+    """What a worker process serves; it loads what the others load, whatever CURRENT says by then.
+
+    Args:
+        settings: All of them, as TOML with absolute paths.
+        generation_id: What to load.
+
+    Raises:
+        ValueError: it is not there, or damaged.
+    """
+    workspace = Workspace(parse(tomllib.loads(settings)))
+    return loaded(workspace, watch=Unwatched(), generation_id=generation_id)
+
+
+async def in_processes(workspace: Workspace, generation_id: str) -> Backend:
+    """The generation in as many worker processes as the settings say.
+
+    Raises:
+        ValueError: a worker could not load it; the text says why.
+    """
+    settings = workspace.settings
+    arguments = {"settings": commented(settings), "generation_id": generation_id}
+    launch = Launch(loader=LOADER, arguments=arguments)
+    return await processes(launch, num=settings.server.processes, limits=settings.limits)
 
 
 def serve(workspace: Workspace, *, watch: Watch) -> None:
@@ -43,19 +98,29 @@ def serve(workspace: Workspace, *, watch: Watch) -> None:
     Raises:
         ValueError: nothing was published, or the port is taken.
     """
-    serving = loaded(workspace, watch=watch)
+    settings = workspace.settings
 
     def started(server: RankerServer) -> None:
-        info = serving.info
+        info = server.info
         watch.say(f"generation {info.generation_id}, {info.num_items:,} items, {info.model}")
         watch.say(f"listening on {server.address}; Ctrl-C stops it")
         if server.metrics_port is not None:
             watch.say(f"metrics on http://{server.host}:{server.metrics_port}/metrics")
 
     run_until_signal(
-        serving,
-        config=workspace.settings.server,
-        limits=workspace.settings.limits,
-        on_start=started,
+        _served(workspace, watch), config=settings.server, limits=settings.limits, on_start=started
     )
     watch.say("stopped; no request was cut off before its grace ended")
+
+
+def _served(workspace: Workspace, watch: Watch) -> Serving | Awaitable[Backend]:
+    num = workspace.settings.server.processes
+    if not num:
+        return loaded(workspace, watch=watch)
+    generation_id = Generations(workspace.settings.paths.generations).current_id()
+
+    async def prepared() -> Backend:
+        with watch.task(f"loading the generation in {num} worker processes"):
+            return await in_processes(workspace, generation_id)
+
+    return prepared()

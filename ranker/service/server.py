@@ -7,11 +7,9 @@ balancers turn away before connections close.
 """
 
 import asyncio
-import errno
 import signal
-import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 
 from ranker.limits import ServerConfig, ServiceLimits
 from ranker.pb import ranker_pb2_grpc as pb_grpc
-from ranker.service import connections
+from ranker.service import connections, ports
 from ranker.service.authentication import AdmissionInterceptor, Gate
 from ranker.service.backends import Backend
 from ranker.service.credentials import server_credentials
@@ -30,9 +28,10 @@ from ranker.service.exchange import Exchanges
 from ranker.service.interceptor import SERVICE_NAME, StatusInterceptor
 from ranker.service.metrics import Metrics
 from ranker.service.observing import Observing
+from ranker.service.ports import PortInUseError
 from ranker.service.servicer import RankerService
 from ranker.service.store_watch import STORE, watch_store
-from ranker.serving import Serving
+from ranker.serving import Serving, ServingInfo
 
 if TYPE_CHECKING:
     from ranker.service.rest_server import RestServer
@@ -41,17 +40,6 @@ __all__ = ["PortInUseError", "RankerServer", "ServerConfig", "run_until_signal",
 
 GENERATION = "generation"  # the name under which health says whether CURRENT can be followed
 REST = "HTTP needs FastAPI: pip install 'sommelier[rest]', or unset server.rest_port"
-GRACE_S = 5.0  # for requests under way when the server stops
-
-
-class PortInUseError(ValueError):
-    """Another process listens there already."""
-
-    def __init__(self, *, host: str, port: int, setting: str) -> None:
-        super().__init__(
-            f"port {port} on {host} is taken: stop the other process or set {setting}; "
-            "0 picks a free one"
-        )
 
 
 class RankerServer:
@@ -65,12 +53,14 @@ class RankerServer:
         watchman: Any,
         observing: Observing,
         rest: "RestServer | None",
+        grace_s: float,
     ) -> None:
         self._service = service
         self._server = server
         self._watchman = watchman
         self._observing = observing
         self._rest = rest
+        self._grace_s = grace_s
         self.metrics = observing.metrics
         self.loop = asyncio.get_running_loop()
         self.host = ""
@@ -82,7 +72,12 @@ class RankerServer:
     @property
     def address(self) -> str:
         """What a client connects to."""
-        return _address(self.host, self.port)
+        return ports.address(self.host, self.port)
+
+    @property
+    def info(self) -> ServingInfo:
+        """The facts of the generation that answers now."""
+        return self._service.info
 
     @property
     def num_waiting(self) -> int:
@@ -138,11 +133,15 @@ class RankerServer:
             await self.stop(grace_s=0)
             raise
 
-    async def stop(self, grace_s: float = GRACE_S) -> None:
+    async def stop(self, grace_s: float | None = None) -> None:
         """Turns new requests away, ends those under way or cancels them after the grace.
 
-        Returns once no worker runs any more: a thread that is already ranking cannot be stopped.
+        Returns once no worker runs any more: work that was cancelled ends before its next pass.
+
+        Args:
+            grace_s: None takes `server.grace_s`.
         """
+        grace_s = self._grace_s if grace_s is None else grace_s
         await self._watchman.enter_graceful_shutdown()
         for companion in self._companions:
             companion.cancel()
@@ -190,7 +189,12 @@ async def serve(
         )
     rest = _rest(config, limits, service, gate=gate, exchanges=exchanges, watchman=watchman)
     started = RankerServer(
-        service=service, server=server, watchman=watchman, observing=observing, rest=rest
+        service=service,
+        server=server,
+        watchman=watchman,
+        observing=observing,
+        rest=rest,
+        grace_s=config.grace_s,
     )
     await started.start(config)
     return started
@@ -198,13 +202,15 @@ async def serve(
 
 @contextmanager
 def running(
-    serving: Serving,
+    served: Backend | Serving | Awaitable[Backend],
     *,
     config: ServerConfig | None = None,
     limits: ServiceLimits | None = None,
-    grace_s: float = GRACE_S,
+    grace_s: float | None = None,
 ) -> Iterator[RankerServer]:
     """A server in a thread of its own, on a free port by default, stopped on leaving.
+
+    `served` may be awaited in the server's own loop first, as `processes(...)` must be.
 
     Raises:
         PortInUseError: another process has the port.
@@ -215,8 +221,11 @@ def running(
     leaving = asyncio.Event()
 
     async def live() -> None:
+        nonlocal served
         try:
-            server = await serve(serving, config=config or ServerConfig(port=0), limits=limits)
+            ready = await served if isinstance(served, Awaitable) else served
+            server = await serve(ready, config=config or ServerConfig(port=0), limits=limits)
+            del ready, served  # the service alone holds it, so that a switch can let it go
         except BaseException as error:
             started.set_exception(error)
             return
@@ -239,14 +248,16 @@ def running(
 
 
 def run_until_signal(
-    serving: Serving,
+    served: Backend | Serving | Awaitable[Backend],
     *,
     config: ServerConfig | None = None,
     limits: ServiceLimits | None = None,
-    grace_s: float = GRACE_S,
+    grace_s: float | None = None,
     on_start: Callable[[RankerServer], None] = lambda server: None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then stops gracefully; from the main thread only.
+
+    `served` may be awaited first, as `processes(...)` must be; a signal ends that, too.
 
     Raises:
         PortInUseError: another process has the port.
@@ -254,11 +265,16 @@ def run_until_signal(
     """
 
     async def live() -> None:
+        nonlocal served
         leaving = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, leaving.set)
-        server = await serve(serving, config=config, limits=limits)
+        ready = await _unless(leaving, served) if isinstance(served, Awaitable) else served
+        if ready is None:
+            return
+        server = await serve(ready, config=config, limits=limits)
+        del ready, served  # the service alone holds it, so that a switch can let it go
         try:
             on_start(server)
             await leaving.wait()
@@ -268,16 +284,28 @@ def run_until_signal(
     asyncio.run(live())
 
 
+async def _unless(leaving: asyncio.Event, served: Awaitable[Backend]) -> Backend | None:
+    """The backend; None where a signal came first."""
+    loading, told = asyncio.ensure_future(served), asyncio.create_task(leaving.wait())
+    await asyncio.wait((loading, told), return_when=asyncio.FIRST_COMPLETED)
+    if loading.done():
+        told.cancel()
+        return loading.result()
+    loading.cancel()
+    await asyncio.wait((loading,))
+    return None
+
+
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> int:
     connections.check_exposure(config.host, config)
-    credentials, address = server_credentials(config), _address(config.host, config.port)
+    credentials, address = server_credentials(config), ports.address(config.host, config.port)
     try:
         if credentials is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         # gRPC gives one text for every cause; the operating system tells them apart.
-        raise _why_not(config.host, config.port, setting="server.port") from error
+        raise ports.why_not(config.host, config.port, setting="server.port") from error
 
 
 def _serve_metrics(metrics: Metrics, config: ServerConfig) -> int:
@@ -285,7 +313,7 @@ def _serve_metrics(metrics: Metrics, config: ServerConfig) -> int:
     try:
         return metrics.serve(host=config.metrics_host, port=config.metrics_port)
     except OSError as error:
-        raise _refusal(
+        raise ports.refusal(
             error,
             host=config.metrics_host,
             port=config.metrics_port,
@@ -311,29 +339,6 @@ async def _serve_rest(rest: "RestServer", config: ServerConfig) -> int:
     try:
         return await rest.start()
     except OSError as error:
-        raise _refusal(
+        raise ports.refusal(
             error, host=config.rest_host, port=config.rest_port, setting="server.rest_port"
         ) from error
-
-
-def _why_not(host: str, port: int, *, setting: str) -> ValueError:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        return _refusal(error, host=host, port=port, setting=setting)
-    return PortInUseError(host=host, port=port, setting=setting)  # taken a moment ago
-
-
-def _refusal(error: OSError, *, host: str, port: int, setting: str) -> ValueError:
-    if error.errno == errno.EADDRINUSE:
-        return PortInUseError(host=host, port=port, setting=setting)
-    return ValueError(
-        f"cannot listen on {_address(host, port)} ({error.strerror or error}): set "
-        f"{setting.replace('port', 'host')} to an address of this machine, such as 127.0.0.1, "
-        f"and {setting} to a port that this process may have"
-    )
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
