@@ -39,6 +39,26 @@ class Entity(StrEnum):
         return f"{self}_id"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheCounts:
+    """A cache at one moment."""
+
+    num_hits: int = 0
+    """How often it held what it was asked for, since its making."""
+    num_misses: int = 0
+    num_entries: int = 0
+    num_bytes: int = 0
+
+    def __add__(self, other: "CacheCounts") -> "CacheCounts":
+        """Of both caches together."""
+        return CacheCounts(
+            num_hits=self.num_hits + other.num_hits,
+            num_misses=self.num_misses + other.num_misses,
+            num_entries=self.num_entries + other.num_entries,
+            num_bytes=self.num_bytes + other.num_bytes,
+        )
+
+
 Spaces = Mapping[tuple[Entity, str], Space]
 """Every space written, by whom it describes and its id."""
 

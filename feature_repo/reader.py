@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from embedders.items import Interaction
 from embedders.vectors import Space
-from feature_repo.base import Entity, Profile, Unreachable
+from feature_repo.base import CacheCounts, Entity, Profile, Unreachable
 from feature_repo.histories import to_interactions
 from feature_repo.outage import Outage
 from feature_repo.row_cache import MISSING, RowCache
@@ -112,6 +112,12 @@ class OnlineReader:
         with self._lock:
             held = [*self._rows.values(), *self._vectors.values()]
             return sum(one.num_bytes for one in held)
+
+    @property
+    def counts(self) -> CacheCounts:
+        """Of histories, which every request of a stored user asks for."""
+        with self._lock:
+            return self._rows[USER_HISTORY].counts
 
     @property
     def is_degraded(self) -> bool:

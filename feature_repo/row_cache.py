@@ -6,7 +6,10 @@ whoever shares it locks it.
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from math import inf
 from typing import Any
+
+from feature_repo.base import CacheCounts
 
 MISSING = object()  # an absent row is held as None
 
@@ -17,7 +20,19 @@ class RowCache:
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._rows: OrderedDict[Hashable, tuple[Any, int, float]] = OrderedDict()
+        self._num_hits = 0
+        self._num_misses = 0
         self.num_bytes = 0
+
+    @property
+    def counts(self) -> CacheCounts:
+        """How often an object was there; a look that none could satisfy is not counted."""
+        return CacheCounts(
+            num_hits=self._num_hits,
+            num_misses=self._num_misses,
+            num_entries=len(self._rows),
+            num_bytes=self.num_bytes,
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -26,7 +41,9 @@ class RowCache:
         """The object; MISSING where there is none that was put at `since` or later."""
         row = self._rows.get(key)
         if row is None or row[2] < since:
+            self._num_misses += since < inf
             return MISSING
+        self._num_hits += 1
         self._rows.move_to_end(key)
         return row[0]
 

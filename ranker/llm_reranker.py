@@ -22,6 +22,7 @@ from numpy.typing import NDArray  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from embedders.items import Modality  # noqa: E402
+from feature_repo.base import CacheCounts  # noqa: E402
 from ranker.base import Reranker  # noqa: E402
 from ranker.brought import Brought  # noqa: E402
 from ranker.calibration import Numbers  # noqa: E402
@@ -101,6 +102,11 @@ class LlmReranker(Reranker):
         self._prefixes = PrefixCache(0) if prefixes is None else prefixes
         self._head = AnswerHead(model.causal_lm, yes=model.llm.yes, no=model.llm.no)
         self._brought: Mapping[str, Tensor] = {}
+
+    @property
+    def cached(self) -> CacheCounts:
+        """Of the histories that the LLM has read."""
+        return self._prefixes.counts
 
     def bringing(self, brought: Brought) -> "LlmReranker":
         """The same for one request's candidates, some with tokens of their own; histories are read

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders.items import Interaction
-from feature_repo.base import StoreError
+from feature_repo.base import CacheCounts, StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from ranker import brought, probes
@@ -85,6 +85,12 @@ class LoadedGeneration:
     def is_degraded(self) -> bool:
         """Whether histories may be older than they should be: the online store does not answer."""
         return self.reader is not None and self.reader.is_degraded
+
+    @property
+    def caches(self) -> dict[str, CacheCounts]:
+        """`prefix`, of what the LLM has read, and `features`, of what the store has told."""
+        features = {} if self.reader is None else {"features": self.reader.counts}
+        return {"prefix": self.reranker.cached, **features}
 
     def state_of(self, item_id: str) -> bytes:
         """All that was read of an item from the store; empty for an item that is not held."""
@@ -220,13 +226,9 @@ def load(
     generation = generations.current() if generation_id is None else generations.read(generation_id)
     generation.check()
     asked = None if generation.probes is None else probes.load(generation.probes)
-    if not online:
-        reader = None
-    elif reader is None:
-        reader = OnlineReader(store)
-    loaded = _joined(
-        generation, store=store, reader=reader, prefixes=PrefixCache(prefix_cache_bytes)
-    )
+    reader = (reader or OnlineReader(store)) if online else None
+    prefixes = PrefixCache(prefix_cache_bytes)
+    loaded = _joined(generation, store=store, reader=reader, prefixes=prefixes)
     if asked is not None:
         try:
             probes.check(loaded, asked)
@@ -319,12 +321,8 @@ def _reranker(
 def _titles(store: Store, reader: OnlineReader | None, item_ids: Sequence[str]) -> dict[str, str]:
     if reader is None:
         return {item_id: profile.title for item_id, profile in store.profiles().items()}
-    profiles = reader.profiles(item_ids)
-    return {
-        item_id: profile.title
-        for item_id, profile in zip(item_ids, profiles, strict=True)
-        if profile is not None
-    }
+    profiles = [one for one in reader.profiles(item_ids) if one is not None]
+    return {profile.item_id: profile.title for profile in profiles}
 
 
 def _tokens(

@@ -31,6 +31,8 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from feature_repo.base import CacheCounts  # noqa: E402
+
 PrefixKey = tuple[str, bytes]
 
 
@@ -125,6 +127,17 @@ class PrefixCache:
         """Of the prefixes that are held."""
         with self._lock:
             return self._num_bytes
+
+    @property
+    def counts(self) -> CacheCounts:
+        """All of it at one moment."""
+        with self._lock:
+            return CacheCounts(
+                num_hits=self._num_hits,
+                num_misses=self._num_misses,
+                num_entries=len(self._held),
+                num_bytes=self._num_bytes,
+            )
 
     @property
     def num_hits(self) -> int:

@@ -4,13 +4,14 @@ The service speaks only to this contract, so that a test can serve a small world
 answers are known, over the same real gRPC server.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from embedders.items import Interaction
 from embedders.vectors import Space
+from feature_repo.base import CacheCounts
 from ranker.inline import InlineVectors
 from ranker.ranking import Ranking
 from retrieval.candidates import Candidate, Query
@@ -60,6 +61,10 @@ class Serving(Protocol):
     @property
     def is_degraded(self) -> bool:
         """Whether stored histories may be older than they should be: the store does not answer."""
+
+    @property
+    def caches(self) -> Mapping[str, CacheCounts]:
+        """What is kept for later requests, by the caches' names."""
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
         """The stored history, oldest first; None for a user whom the store does not know.

@@ -9,11 +9,12 @@ import asyncio
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from feature_repo.base import CacheCounts
 from ranker.inline import InlineVectors
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
@@ -81,6 +82,11 @@ class Backend(ABC):
     @abstractmethod
     def is_degraded(self) -> bool:
         """Whether the online store failed when a history was last asked of it; from any thread."""
+
+    @property
+    @abstractmethod
+    def caches(self) -> Mapping[str, CacheCounts]:
+        """What is kept for later calls, by the caches' names; from any thread."""
 
     @property
     @abstractmethod
@@ -165,6 +171,11 @@ class InProcess(Backend):
     def is_degraded(self) -> bool:
         """Whether the online store failed when a history was last asked of it."""
         return self._serving.is_degraded
+
+    @property
+    def caches(self) -> Mapping[str, CacheCounts]:
+        """The generation's."""
+        return self._serving.caches
 
     @property
     def counts(self) -> WorkerCounts:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import socket
-import subprocess
+import subprocess  # nosec B404
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from google.rpc import status_pb2
 
-from feature_repo.base import Unreachable
+from feature_repo.base import CacheCounts, Unreachable
 from ranker import wire
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
@@ -60,6 +60,8 @@ class Process:
         self._reading: asyncio.Task[None] | None = None
         self.is_alive = True
         self.is_degraded = False
+        self.caches: Mapping[str, CacheCounts] = {}
+        """As told with its last answer."""
 
     @classmethod
     async def start(
@@ -74,7 +76,7 @@ class Process:
         ours, theirs = socket.socketpair()
         with theirs:
             # A session of its own: Ctrl-C at a terminal is the server's to answer.
-            child = subprocess.Popen(
+            child = subprocess.Popen(  # nosec B603
                 [sys.executable, "-m", "ranker.service.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -192,6 +194,7 @@ class Process:
                 held.tell(RESPONSES[held.method].FromString(body))
                 continue
             self.is_degraded = header["is_degraded"]
+            self.caches = {name: CacheCounts(**one) for name, one in header["caches"].items()}
             self._ended(statuses.read(status_pb2.Status.FromString(body)) if body else None)
         self.is_alive = False
         self._ended(statuses.worker_died())

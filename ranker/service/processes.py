@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from feature_repo.base import Unreachable
+from feature_repo.base import CacheCounts, Unreachable
 from ranker.limits import ServiceLimits
 from ranker.service.backends import Backend, Call, Response, Told, answer_in
 from ranker.service.process import Process, WorkerFailed
@@ -99,6 +99,15 @@ class Processes(Backend):
     def is_degraded(self) -> bool:
         """Whether the online store failed when a worker last asked it for a history."""
         return any(process.is_degraded for process in list(self._alive))
+
+    @property
+    def caches(self) -> Mapping[str, CacheCounts]:
+        """Those of all workers together, as each told them with its last answer."""
+        found: dict[str, CacheCounts] = {}
+        for process in list(self._alive):
+            for name, counts in process.caches.items():
+                found[name] = found.get(name, CacheCounts()) + counts
+        return found
 
     @property
     def num_waiting(self) -> int:

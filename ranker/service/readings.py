@@ -6,7 +6,7 @@ Prometheus takes that for a restart.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,21 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from feature_repo.base import CacheCounts
 from ranker.serving import ServingInfo
 
 Reading = TypeVar("Reading")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheCounts:
-    """A cache at this moment; the hits and misses are totals since its making."""
-
-    num_hits: int
-    num_misses: int
-    num_entries: int
-    num_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +46,6 @@ class Readings:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._sources: dict[str, Callable[[], Iterable[Metric]]] = {}
-        self._caches: dict[str, Callable[[], CacheCounts]] = {}
         registry.register(_Collected(self._sources))
 
     def watch_queue(self, depth: Callable[[], int]) -> None:
@@ -78,14 +68,9 @@ class Readings:
         """Threads or processes that compute."""
         self._watch("workers", counts, _of_workers)
 
-    def watch_cache(self, name: str, counts: Callable[[], CacheCounts]) -> None:
-        """A cache, by its name: `prefix`, `features`. Watched anew, the name's former one goes."""
-        self._caches[name] = counts
-        self._watch(
-            "caches",
-            lambda: {name: read() for name, read in self._caches.items()},
-            _of_caches,
-        )
+    def watch_caches(self, counts: Callable[[], Mapping[str, CacheCounts]]) -> None:
+        """Whatever is kept for later requests, by the caches' names."""
+        self._watch("caches", counts, _of_caches)
 
     def watch_generation(self, info: Callable[[], ServingInfo]) -> None:
         """The generation that answers new requests."""
@@ -128,7 +113,7 @@ def _of_workers(now: WorkerCounts) -> list[Metric]:
     return [states, _total("worker_deaths", "Workers that died.", now.num_deaths)]
 
 
-def _of_caches(now: dict[str, CacheCounts]) -> list[Metric]:
+def _of_caches(now: Mapping[str, CacheCounts]) -> list[Metric]:
     hits, misses = (
         CounterMetricFamily(f"sommelier_cache_{name}", f"Cache {name}.", labels=["cache"])
         for name in ("hits", "misses")

@@ -53,6 +53,7 @@ class RankerService(pb_grpc.RankerServiceServicer):
         metrics.watch_coalesced(lambda: self._flights.num_coalesced)
         metrics.watch_workers(lambda: self._served.backend.counts)
         metrics.watch_generation(lambda: self.info)
+        metrics.watch_caches(lambda: self._served.backend.caches)
         metrics.watch_store(lambda: not self.is_degraded)
 
     @property

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from feature_repo.base import Unreachable
@@ -126,8 +126,9 @@ class Worker:
         except StatusError as error:
             refusal = error.status.SerializeToString()
         del self._jobs[number]
-        is_degraded = serving.is_degraded
-        self._send({"kind": "end", "call": number, "is_degraded": is_degraded}, refusal)
+        caches = {name: asdict(counts) for name, counts in serving.caches.items()}
+        end = {"kind": "end", "call": number, "is_degraded": serving.is_degraded}
+        self._send({**end, "caches": caches}, refusal)
 
     def _send(self, header: Mapping[str, Any], body: bytes = b"") -> None:
         self._connection.sendall(pipe.frame(header, body))

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from prometheus_client import Metric
 
+from feature_repo.base import CacheCounts
 from ranker.service.metrics import STAGES, STATUS_NAMES, Metrics
-from ranker.service.readings import CacheCounts, FollowerCounts, WorkerCounts
+from ranker.service.readings import FollowerCounts, WorkerCounts
 from ranker.serving import ServingInfo
 
 INFRA = Path(__file__).resolve().parents[2] / "infra"
@@ -33,8 +34,7 @@ def told() -> dict[str, set[str]]:
     metrics.watch_under_way(lambda: 0)
     metrics.watch_coalesced(lambda: 0)
     metrics.watch_workers(lambda: WorkerCounts(num_alive=1, num_busy=0))
-    counts = CacheCounts(num_hits=0, num_misses=0, num_entries=0, num_bytes=0)
-    metrics.watch_cache("prefix", lambda: counts)
+    metrics.watch_caches(lambda: {"prefix": CacheCounts()})
     metrics.watch_generation(lambda: INFO)
     metrics.watch_follower(lambda: FollowerCounts(num_switched=0, num_refused=0))
     metrics.watch_store(lambda: True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embedders.items import Interaction
+from feature_repo.base import CacheCounts
 from ranker import model as models
 from ranker.explaining import Explainer
 from ranker.inline import InlineVectors
@@ -30,6 +31,10 @@ class ModelServing:
     retriever: Retriever
     reranker: LlmReranker
     is_degraded: bool = False
+
+    @property
+    def caches(self) -> dict[str, CacheCounts]:
+        return {"prefix": self.reranker.cached}
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
         return STORED.get(user_id)

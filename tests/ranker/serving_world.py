@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from embedders.items import Interaction, Modality
 from embedders.vectors import Space
+from feature_repo.base import CacheCounts
 from ranker.inline import InlineVectors
 from ranker.ranking import Explanation, RankedItem, Ranking, Status
 from ranker.serving import ServingInfo
@@ -56,6 +57,7 @@ class TableServing:
         self.info_error: Exception | None = None
         self.behaviors = BEHAVIORS
         self.is_degraded = False
+        self.caches: dict[str, CacheCounts] = {}
         self.history_error: Exception | None = None
         self.before_pass: Callable[[int], None] = lambda number: None
         """Called before each pass, which are counted from 0: the history's."""
