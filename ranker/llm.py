@@ -75,7 +75,8 @@ def load(source: str | Path, *, config: LlmConfig) -> Llm:
     options = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
     auto_class: Any = AutoModelForCausalLM
     with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
+        # `resolve` lets no hub id pass without its full commit, which is among the options.
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)  # nosec B615
         model, report = auto_class.from_pretrained(
             checkpoint.source,
             dtype=torch_dtype(config.dtype),

@@ -37,20 +37,20 @@ def probes(
         length: Items in a simulated history.
         seed: Of the sample and of the histories.
     """
-    random = np.random.default_rng(seed)
-    rows = np.sort(random.choice(len(queries), min(limit, len(queries)), replace=False))
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(len(queries), min(limit, len(queries)), replace=False))
     found_QD = _encoded(item_vectors, encoder, [queries[row] for row in rows.tolist()])
     if len(found_QD):
         return found_QD
-    return _encoded(item_vectors, encoder, _simulated(item_vectors, limit, length, random))
+    return _encoded(item_vectors, encoder, _simulated(item_vectors, limit, length, rng))
 
 
 def _simulated(
-    item_vectors: ItemVectors, count: int, length: int, random: np.random.Generator
+    item_vectors: ItemVectors, count: int, length: int, rng: np.random.Generator
 ) -> list[Query]:
     held = np.flatnonzero(item_vectors.is_present_NM.any(axis=1))
     histories = (
-        random.choice(held, min(length, len(held)), replace=False).tolist() for _ in range(count)
+        rng.choice(held, min(length, len(held)), replace=False).tolist() for _ in range(count)
     )
     return [
         Query(

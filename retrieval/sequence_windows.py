@@ -118,7 +118,7 @@ def batches(
     Windows of like length share a batch, so that little is padding; batches come in any order.
     Both are [B, L]; the padding is behind, its places are those of the last event there is.
     """
-    order_W = np.lexsort((random.random(len(windows.starts_W)), windows.lengths_W))
+    order_W = np.lexsort((random.random(len(windows.starts_W)), windows.lengths_W))  # nosec B311
     cuts, start = [], 0
     for place, length in enumerate(windows.lengths_W[order_W].tolist()):
         if place > start and (place - start + 1) * (length - 1) > size:
