@@ -1,7 +1,7 @@
 """A published generation in, a gRPC server that answers until it is told to stop out.
 
 The generation is loaded into this process, or into `server.processes` worker processes; then this
-one only listens, and imports no model library.
+one only listens, and imports no model library. From then on the server follows CURRENT.
 """
 
 import tomllib
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ranker.generation import Generations
 from ranker.service.backends import Backend
+from ranker.service.following import Follower, Prepare, in_thread
 from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, run_until_signal
 from ranker.serving import Serving
@@ -19,13 +20,32 @@ from sommelier.watch import Unwatched, Watch
 from sommelier.workspace import Workspace
 
 if TYPE_CHECKING:
+    from feature_repo.reader import OnlineReader
     from ranker.loaded import LoadedGeneration
 
 LOADER = "sommelier.serve:load_worker"
 
 
+def online_reader(workspace: Workspace) -> "OnlineReader":
+    """What reads the online store for a server, whichever generation it serves."""
+    from feature_repo.reader import OnlineReader
+
+    config = workspace.settings.server
+    return OnlineReader(
+        workspace.store,
+        cached_bytes=config.feature_cache_bytes,
+        history_age_s=config.history_age_s,
+        stale_history_s=config.stale_history_s,
+    )
+
+
 def loaded(
-    workspace: Workspace, *, watch: Watch, online: bool = True, generation_id: str | None = None
+    workspace: Workspace,
+    *,
+    watch: Watch,
+    online: bool = True,
+    generation_id: str | None = None,
+    reader: "OnlineReader | None" = None,
 ) -> "LoadedGeneration":
     """A generation, ready to answer.
 
@@ -34,13 +54,13 @@ def loaded(
         watch: Who looks on.
         online: Whether it reads the online store.
         generation_id: None takes the current one.
+        reader: What reads the online store; None makes one.
 
     Raises:
         ValueError: nothing was published, or it is damaged.
     """
     import torch
 
-    from feature_repo.reader import OnlineReader
     from ranker.loaded import load
 
     # A request's matrices are small: a second thread costs more than it brings, and two requests
@@ -48,14 +68,8 @@ def loaded(
     torch.set_num_threads(1)
     config = workspace.settings.server
     with watch.task("loading the generation"):
-        reader = None
-        if online:
-            reader = OnlineReader(
-                workspace.store,
-                cached_bytes=config.feature_cache_bytes,
-                history_age_s=config.history_age_s,
-                stale_history_s=config.stale_history_s,
-            )
+        if online and reader is None:
+            reader = online_reader(workspace)
         return load(
             Generations(workspace.settings.paths.generations),
             store=workspace.store,
@@ -99,6 +113,8 @@ def serve(workspace: Workspace, *, watch: Watch) -> None:
         ValueError: nothing was published, or the port is taken.
     """
     settings = workspace.settings
+    # The front of worker processes reads nothing itself.
+    reader = None if settings.server.processes else online_reader(workspace)
 
     def started(server: RankerServer) -> None:
         info = server.info
@@ -106,17 +122,48 @@ def serve(workspace: Workspace, *, watch: Watch) -> None:
         watch.say(f"listening on {server.address}; Ctrl-C stops it")
         if server.metrics_port is not None:
             watch.say(f"metrics on http://{server.host}:{server.metrics_port}/metrics")
+        follow(workspace, server, reader=reader)
 
     run_until_signal(
-        _served(workspace, watch), config=settings.server, limits=settings.limits, on_start=started
+        _served(workspace, watch, reader), config=settings.server, limits=settings.limits, on_start=started
     )
     watch.say("stopped; no request was cut off before its grace ended")
 
 
-def _served(workspace: Workspace, watch: Watch) -> Serving | Awaitable[Backend]:
+def follow(workspace: Workspace, server: RankerServer, *, reader: "OnlineReader | None") -> None:
+    """From now on have the server serve what CURRENT names; to be called in the server's loop.
+
+    Args:
+        workspace: Where generations are published.
+        server: What serves them.
+        reader: What all generations of this process read by; None where workers read.
+    """
+    settings = workspace.settings
+    if not settings.server.follow_s:
+        return
+
+    def load(generation_id: str) -> Serving:
+        return loaded(workspace, watch=Unwatched(), generation_id=generation_id, reader=reader)
+
+    def launch(generation_id: str) -> Awaitable[Backend]:
+        return in_processes(workspace, generation_id)
+
+    prepare: Prepare = launch if settings.server.processes else in_thread(load)
+    follower = Follower(
+        Generations(settings.paths.generations),
+        server,
+        prepare=prepare,
+        period_s=settings.server.follow_s,
+    )
+    server.accompany(follower.run())
+
+
+def _served(
+    workspace: Workspace, watch: Watch, reader: "OnlineReader | None"
+) -> Serving | Awaitable[Backend]:
     num = workspace.settings.server.processes
     if not num:
-        return loaded(workspace, watch=watch)
+        return loaded(workspace, watch=watch, reader=reader)
     generation_id = Generations(workspace.settings.paths.generations).current_id()
 
     async def prepared() -> Backend:

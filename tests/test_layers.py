@@ -83,6 +83,7 @@ WHOLE_ROUTES = {  # what no single file promises
     "tests/feature_repo/test_feast_traps.py",
     "tests/feature_repo/test_point_in_time.py",
     "tests/feature_repo/test_production.py",
+    "tests/feature_repo/test_reader_down.py",
     "tests/ranker/service/test_anytime.py",
     "tests/ranker/service/test_faults_calls.py",
     "tests/ranker/service/test_faults_generations.py",
