@@ -140,6 +140,11 @@ class _Client:
         self._channel = channels.opened(self._library, address, tls)
         self._stub = pb_grpc.RankerServiceStub(self._channel)  # type: ignore[no-untyped-call, unused-ignore]
 
+    @property
+    def address(self) -> str:
+        """Where it calls."""
+        return self._address
+
     def _begun(self, call: Call[Any]) -> Any:
         timeout_s = self._timeout_s if call.timeout_s is None else call.timeout_s
         method = getattr(self._stub, call.method)

@@ -14,6 +14,7 @@ from pathlib import Path
 import feature_repo
 from ranker.loaded import LoadedGeneration
 from ranker.service.server import running
+from retrieval.candidates import Query
 from sommelier import ask, demo_shop, presets, settings_file
 from sommelier.commented import commented
 from sommelier.effort import Effort
@@ -22,6 +23,7 @@ from sommelier.evaluate import evaluate, judged
 from sommelier.index import index
 from sommelier.materialize import materialize
 from sommelier.publish import publish
+from sommelier.replies import Reply
 from sommelier.serve import loaded
 from sommelier.settings import PathSettings, Settings
 from sommelier.train import train
@@ -174,17 +176,12 @@ def _ask(workspace: Workspace, watch: Watch) -> None:
     limits = workspace.settings.limits
     with running(serving, limits=limits) as server:
         watch.say(f"listening on {server.address}")
-        reply = ask.recommend_from(
-            server.address,
-            user_id=user_id,
-            top_k=limits.default_candidates,
-            num_candidates=limits.default_candidates,
-            timeout_s=TIMEOUT_S,
-        )
+        query, count = Query(user_id=user_id), limits.default_candidates
+        wish = ask.Wish(query=query, top_k=count, num_candidates=count)
+        reply = ask.from_server(server.address, wish, timeout_s=TIMEOUT_S)
         ids = [line.item_id for line in reply.lines[:SHOWN]]
-        again = ask.rerank_from(
-            server.address, user_id=user_id, item_ids=ids[::-1], timeout_s=TIMEOUT_S
-        )
+        wish = ask.Wish(query=query, item_ids=tuple(ids[::-1]))
+        again = ask.from_server(server.address, wish, timeout_s=TIMEOUT_S)
     _show_history(serving, user_id, watch)
     watch.show(side_by_side(reply))
     is_same = [line.item_id for line in again.lines] == ids
@@ -204,7 +201,7 @@ def _show_history(serving: LoadedGeneration, user_id: str, watch: Watch) -> None
     watch.show(Summary(title=title, header=("behavior", "item"), rows=rows))
 
 
-def side_by_side(reply: ask.Reply, *, shown: int = SHOWN) -> Summary:
+def side_by_side(reply: Reply, *, shown: int = SHOWN) -> Summary:
     """Retrieval's order beside the reranked one, and what moved how far."""
     before = sorted(
         (line for line in reply.lines if line.retrieval_rank), key=lambda line: line.retrieval_rank

@@ -1,22 +1,27 @@
 """The client against a real server: nouns in and out, errors decoded, nothing heavy loaded."""
 
 import asyncio
+import inspect
 import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from embedders.items import Interaction
+from embedders.vectors import Embeddings
+from ranker import calls
 from ranker.client import AsyncRankerClient, FieldViolation, RankerClient, RankerError
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
@@ -24,7 +29,8 @@ from ranker.ranking import RankedItem, Ranking, Status
 from ranker.service import statuses
 from ranker.service.server import RankerServer, running
 from retrieval.candidates import Candidate, Query
-from tests.ranker.serving_world import BEST_FIRST, TITLES, TableServing
+from retrieval.filters import Filter
+from tests.ranker.serving_world import BEST_FIRST, TEXT_SPACE, TITLES, TableServing
 
 LIMITS = ServiceLimits(candidates=10, queue=0, default_candidates=5, default_top_k=3)
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -319,6 +325,123 @@ def test_the_asynchronous_client_gives_the_same_answers_and_errors(
     assert error.violations[0].field == "item_ids[1]"
 
 
+def test_a_whole_wish_arrives(client: RankerClient, serving: TableServing) -> None:
+    filters = Filter.parse(["price<=4", "kind=consonant|vowel"], deny=["b"])
+    vectors = Embeddings(
+        space=TEXT_SPACE,
+        item_ids=["new", "a"],
+        vectors_ND=np.array([[1, 0, 0], [0, 0.6, 0.8]], dtype=np.float32),
+    )
+    shared: dict[str, Any] = {
+        "user_id": "ada",
+        "recent": [VIEWED],
+        "text": "a guest",
+        "filters": filters,
+        "weights": {"text": 0.5},
+    }
+    answer = client.rerank(["a", "new", "b", "c"], vectors=[vectors], anytime=True, **shared)
+    client.recommend(**shared)
+    for query in serving.reranked:
+        assert (query.filters, query.weights, query.text) == (filters, {"text": 0.5}, "a guest")
+        assert query.recent == (VIEWED,)
+    (brought, none) = serving.brought
+    assert none is None
+    assert brought is not None
+    np.testing.assert_allclose(brought.embeddings[0].vectors_ND, vectors.vectors_ND)
+    statuses_of = {item.item_id: item.status for item in answer.items}
+    assert statuses_of["b"] is Status.FILTERED, "denied"
+    assert statuses_of["new"] is Status.FILTERED, "it has no price"
+    assert (answer.num_scored, answer.is_degraded, answer.is_final) == (2, False, True)
+
+
+def test_an_item_that_only_the_request_knows_is_ranked(client: RankerClient) -> None:
+    rows_ND = np.eye(3, dtype=np.float32)[:1]
+    vectors = Embeddings(space=TEXT_SPACE, item_ids=["new"], vectors_ND=rows_ND)
+    answer = client.rerank(["new", "a"], user_id="ada", vectors=[vectors])
+    assert [(item.item_id, item.rank) for item in answer.items] == [("a", 1), ("new", 2)]
+    foreign = replace(vectors, space=replace(TEXT_SPACE, revision="2"))
+    with pytest.raises(RankerError) as wrong:
+        client.rerank(["new", "a"], user_id="ada", vectors=[foreign])
+    assert (wrong.value.code, wrong.value.reason) == ("FAILED_PRECONDITION", "WRONG_SPACE")
+    assert wrong.value.metadata == {"served_space_ids": TEXT_SPACE.space_id}
+
+
+def test_a_stream_begins_with_retrievals_order_and_ends_with_the_answer(
+    client: RankerClient, server: RankerServer
+) -> None:
+    asked = ["d", "a", "e", "c", "b"]
+
+    async def steps() -> list[Any]:
+        async with AsyncRankerClient(server.address, timeout_s=TIMEOUT_S) as other:
+            return [one async for one in other.stream_rerank(asked, user_id="ada")]
+
+    whole = client.rerank(asked, user_id="ada")
+    for answers in (list(client.stream_rerank(asked, user_id="ada")), asyncio.run(steps())):
+        assert [one.num_scored for one in answers] == [0, 2, 4, 5]
+        assert [one.is_final for one in answers] == [False, False, False, True]
+        assert answers[0].judged_by == "retrieval_order"
+        assert [item.item_id for item in answers[0].items] == ["a", "b", "c", "d", "e"]
+        assert answers[-1].items == whole.items
+
+
+def test_a_stream_that_ran_out_of_time_says_so(client: RankerClient, serving: TableServing) -> None:
+    serving.tokens_of_pass[2] = 10**12  # a pass that nobody can wait for
+    *_, answer = client.stream_rerank(["a", "b", "c"], user_id="ada")
+    assert (answer.is_final, answer.is_degraded) == (True, True)
+    assert answer.num_scored < 3
+    assert len(answer.items) == 3
+    plain = client.rerank(["a", "b", "c"], user_id="ada", anytime=True)
+    assert plain.is_degraded
+
+
+def test_who_leaves_a_stream_stops_the_work(client: RankerClient, serving: TableServing) -> None:
+    passes: list[int] = []
+    second = threading.Event()
+
+    def wait(number: int) -> None:
+        passes.append(number)
+        if number == 1:
+            assert second.wait(TIMEOUT_S)
+
+    serving.before_pass = wait
+    steps = client.stream_rerank(["a", "b", "c", "d", "e"], user_id="ada")
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]  # an iterator that is a generator
+    time.sleep(0.2)  # until the server has heard of it
+    second.set()
+    client.rerank(["a"], user_id="ada")  # waits its turn
+    assert max(passes[:2]) <= 1
+
+
+def test_a_stream_is_refused_as_any_call(client: RankerClient, server: RankerServer) -> None:
+    async def ask() -> None:
+        async with AsyncRankerClient(server.address, timeout_s=TIMEOUT_S) as other:
+            async for _ in other.stream_rerank(["a", "a"], user_id="ada"):
+                pass
+
+    for refused in (
+        lambda: list(client.stream_rerank(["a", "a"], user_id="ada")),
+        lambda: asyncio.run(ask()),
+    ):
+        with pytest.raises(RankerError) as caught:
+            refused()
+        assert [bad.field for bad in caught.value.violations] == ["rerank.item_ids[1]"]
+    with pytest.raises(ValueError, match="give either user_id or history"):
+        client.stream_rerank(["a"])  # before anybody asks for a step
+
+
+@pytest.mark.parametrize("name", ["rerank", "recommend", "stream_rerank", "info"])
+def test_both_clients_take_what_the_calls_describe(name: str) -> None:
+    described = inspect.signature(getattr(calls, name)).parameters
+    for client in (RankerClient, AsyncRankerClient):
+        method = getattr(client, name)
+        assert list(inspect.signature(method).parameters) == ["self", *described]
+        assert method.__name__ == name
+        assert method.__doc__ == getattr(calls, name).__doc__
+    taken = list(inspect.signature(RankerClient("127.0.0.1:1").rerank).parameters)
+    assert taken[:2] == ["item_ids", "user_id"]
+
+
 def test_the_client_loads_nothing_but_grpc_protobuf_and_numpy() -> None:
     code = """
 import json, sys
@@ -329,7 +452,8 @@ loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(json.dumps(sorted(loaded - set(sys.stdlib_module_names))))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    known = {"embedders", "google", "grpc", "grpc_status", "numpy", "ranker", "retrieval"}
+    rooms = {"embedders", "feature_repo", "ranker", "retrieval"}
+    known = {"google", "grpc", "grpc_status", "numpy", *rooms}
     assert set(json.loads(run.stdout)) <= known
 
 

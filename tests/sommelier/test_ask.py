@@ -1,12 +1,14 @@
 """An answer's lines say how far each item moved."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ranker.ranking import Explanation, Status
 from retrieval.filters import Filter
-from sommelier.ask import Line, Reply, asked, reasons, summary
+from sommelier.ask import asked, token_in
+from sommelier.replies import Line, Reply, reasons, summary
 
 
 def line(rank: int, retrieval_rank: int, status: Status = Status.OK) -> Line:
@@ -92,11 +94,43 @@ def test_words_of_the_command_line_become_a_query() -> None:
     assert query.filters == Filter.parse(["price<=20", "kind=duo|trio"], deny=["a"])
     assert query.weights == {"text": 0.5, "graph": 2.0}
     assert query.behavior == "purchase"
-    plain = asked("ann", conditions=[], deny=[], weights=[])
-    assert (plain.filters, plain.weights, plain.behavior) == (None, None, None)
+    plain = asked("ann")
+    assert (plain.filters, plain.weights, plain.behavior, plain.text) == (None,) * 4
+
+
+def test_recent_events_keep_their_order() -> None:
+    query = asked("ann", recent=["view=a=b", "cart = c"], text="a guest")
+    assert [(one.behavior, one.item_id) for one in query.recent] == [("view", "a=b"), ("cart", "c")]
+    assert query.text == "a guest"
+
+
+@pytest.mark.parametrize("word", ["view", "=a", "view="])
+def test_an_event_without_its_item_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=f"--recent {word}: expected what was done"):
+        asked("ann", recent=[word])
+
+
+def test_a_token_is_what_its_file_holds(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    assert token_in(tmp_path / "token") == "secret"
+    with pytest.raises(ValueError, match="--token-file"):
+        token_in(tmp_path / "none")
+
+
+def test_an_answer_that_is_not_what_it_could_be_says_so() -> None:
+    reply = Reply(
+        user_id="ann",
+        generation_id="g-1",
+        judged_by="llm",
+        lines=(line(1, 2),),
+        source="this process",
+    )
+    assert len(summary(reply).notes) == 1
+    assert "better ones follow" in summary(replace(reply, is_final=False)).notes[1]
+    assert "time ran out" in summary(replace(reply, is_degraded=True)).notes[1]
 
 
 @pytest.mark.parametrize("word", ["text", "text=much"])
 def test_a_weight_that_is_no_number_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match=f"--weight {word}: expected a block's name"):
-        asked("ann", conditions=[], deny=[], weights=[word])
+        asked("ann", weights=[word])

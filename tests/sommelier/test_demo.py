@@ -8,9 +8,9 @@ import pytest
 
 from ranker.ranking import Status
 from sommelier import demo_shop, settings_file
-from sommelier.ask import Line, Reply
 from sommelier.demo import Steps, demo, show_feast, side_by_side
 from sommelier.effort import Effort
+from sommelier.replies import Line, Reply
 from sommelier.watch import Advance, Summary, Unwatched
 
 SHOP = demo_shop.ShopConfig(num_items=60, num_users=60)

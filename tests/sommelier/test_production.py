@@ -16,6 +16,7 @@ from tests.feature_repo.servers import PostgresServer, RedisServer
 from tests.sommelier.conftest import Run
 
 USER = "user-0003"
+WISH = ask.Wish(query=Query(user_id=USER), top_k=10, num_candidates=60)
 PROFILES = ("production.yaml", "production_postgres.yaml")
 
 pytestmark = [
@@ -48,14 +49,14 @@ def test_a_workspace_answers_the_same_from_any_online_store(
     profile: str, built: Path, copy_of_built: Path, servers: RedisServer, run: Run
 ) -> None:
     embedded = loaded(Workspace(load(built)), watch=Unwatched())
-    expected = ask.recommend(embedded, Query(user_id=USER), top_k=10, num_candidates=60)
+    expected = ask.last(ask.here(embedded, WISH))
 
     use(profile, copy_of_built)
     materialized = run("materialize", "--settings", copy_of_built)
     assert materialized.exit_code == 0, materialized.output + materialized.stderr
     workspace = Workspace(load(copy_of_built))
     with running(loaded(workspace, watch=Unwatched())) as server:
-        reply = ask.recommend_from(server.address, user_id=USER, top_k=10, timeout_s=30)
+        reply = ask.from_server(server.address, WISH, timeout_s=30)
     assert reply.lines == expected.lines
     workspace.close()
 
@@ -68,7 +69,7 @@ def test_a_redis_that_forgot_everything_is_told_and_filled_again_under_a_running
     assert run(*command).exit_code == 0
     workspace = Workspace(load(copy_of_built))
     with running(loaded(workspace, watch=Unwatched())) as server:
-        before = ask.recommend_from(server.address, user_id=USER, top_k=10, timeout_s=30)
+        before = ask.from_server(server.address, WISH, timeout_s=30)
         servers.stop()
         servers.start()  # it kept nothing on disk
         refused = run(*command)
@@ -76,7 +77,7 @@ def test_a_redis_that_forgot_everything_is_told_and_filled_again_under_a_running
         assert "are missing online" in " ".join(refused.stderr.split())
         assert "sommelier materialize --full" in " ".join(refused.stderr.split())
         assert run(*command, "--full").exit_code == 0
-        after = ask.recommend_from(server.address, user_id=USER, top_k=10, timeout_s=30)
+        after = ask.from_server(server.address, WISH, timeout_s=30)
     assert after.lines == before.lines
     workspace.close()
 

@@ -1,20 +1,28 @@
 """A published generation answers over gRPC as it does in this process."""
 
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ranker.answers import RankerError
+from ranker.client import RankerClient
 from ranker.loaded import LoadedGeneration
-from ranker.service.server import running
-from retrieval.candidates import Query
-from sommelier import ask
-from sommelier.serve import loaded
+from ranker.ranking import Status
+from ranker.service.server import RankerServer, running
+from sommelier.ask import Wish, asked, from_server, here, last, there
+from sommelier.serve import in_processes, loaded
 from sommelier.settings_file import load
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
 
 USER = "user-0003"
+ITEMS = ("box-0004", "box-0002", "nothing", "box-0009")
 
 # peft asks transformers by a name that is on its way out.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -25,13 +33,21 @@ def serving(built: Path) -> LoadedGeneration:
     return loaded(Workspace(load(built)), watch=Unwatched())
 
 
-def test_a_remote_answer_is_the_local_one(serving: LoadedGeneration) -> None:
-    query = Query(user_id=USER)
-    local = ask.recommend(serving, query, top_k=10, num_candidates=100, explain=True)
-    with running(serving) as server:
-        remote = ask.recommend_from(
-            server.address, user_id=USER, top_k=10, timeout_s=30, explain=True
-        )
+@pytest.fixture(scope="module")
+def server(serving: LoadedGeneration) -> Iterator[RankerServer]:
+    with running(serving) as started:
+        yield started
+
+
+def wish(user_id: str = USER, *, item_ids: tuple[str, ...] = (), **words: Any) -> Wish:
+    query = asked(user_id, **words)
+    return Wish(query=query, item_ids=item_ids, top_k=0 if item_ids else 10, num_candidates=100)
+
+
+def test_a_remote_answer_is_the_local_one(serving: LoadedGeneration, server: RankerServer) -> None:
+    explained = Wish(query=asked(USER), top_k=10, num_candidates=100, explain=True)
+    local = last(here(serving, explained))
+    remote = from_server(server.address, explained, timeout_s=30)
     assert remote.lines == local.lines
     for line in remote.lines:
         assert line.explanation is not None
@@ -41,33 +57,119 @@ def test_a_remote_answer_is_the_local_one(serving: LoadedGeneration) -> None:
     assert remote.source == server.address
 
 
-def test_reranking_brought_items_agrees_too(serving: LoadedGeneration) -> None:
-    items = ["box-0004", "box-0002", "nothing", "box-0009"]
-    local = ask.rerank(serving, user_id=USER, item_ids=items, explain=True)
-    with running(serving) as server:
-        remote = ask.rerank_from(
-            server.address, user_id=USER, item_ids=items, timeout_s=30, explain=True
-        )
-    assert remote.lines == local.lines
+def test_reranking_brought_items_agrees_too(
+    serving: LoadedGeneration, server: RankerServer
+) -> None:
+    explained = Wish(query=asked(USER), item_ids=ITEMS, explain=True)
+    local = last(here(serving, explained))
+    assert from_server(server.address, explained, timeout_s=30).lines == local.lines
     assert [line.explanation is None for line in local.lines] == [False, False, False, True]
     assert [line.item_id for line in local.lines][-1] == "nothing"
 
 
-def test_a_ranker_that_was_not_asked_about_behaviors_cannot_be(serving: LoadedGeneration) -> None:
+@pytest.mark.parametrize("item_ids", [(), ITEMS])
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"conditions": ["category=duo"], "deny": ["box-0009"]},
+        {"weights": ["text=3", "graph=0"]},
+        {"recent": ["view=box-0010", "view=box-0011"]},
+        {"text": "somebody who likes what is loud"},
+    ],
+)
+def test_every_wish_is_answered_alike_with_a_server_and_without(
+    serving: LoadedGeneration,
+    server: RankerServer,
+    words: dict[str, Any],
+    item_ids: tuple[str, ...],
+) -> None:
+    wished = wish(item_ids=item_ids, **words)
+    local = last(here(serving, wished))
+    assert from_server(server.address, wished, timeout_s=30).lines == local.lines
+    assert local.lines != last(here(serving, wish(item_ids=item_ids))).lines or "text" in words
+
+
+def test_what_a_filter_excludes_comes_last_and_says_so(serving: LoadedGeneration) -> None:
+    reply = last(here(serving, wish(item_ids=ITEMS, deny=["box-0009"])))
+    assert {line.item_id: line.status for line in reply.lines[-2:]} == {
+        "box-0009": Status.FILTERED,
+        "nothing": Status.UNKNOWN_ITEM,
+    }
+
+
+def test_steps_lead_to_the_answer(serving: LoadedGeneration, server: RankerServer) -> None:
+    wished = Wish(query=asked(USER), item_ids=ITEMS, in_steps=True)
+    with RankerClient(server.address, timeout_s=30) as client:
+        remote = list(there(client, wished))
+    local = list(here(serving, wished))
+    for steps in (remote, local):
+        assert [one.is_final for one in steps] == [False] * (len(steps) - 1) + [True]
+        assert steps[0].judged_by == "retrieval_order"
+        assert not steps[-1].is_degraded
+    assert remote[-1].lines == local[-1].lines
+
+
+def test_a_ranker_that_was_not_asked_about_behaviors_cannot_be(
+    serving: LoadedGeneration, server: RankerServer
+) -> None:
     told = "foresees any choice alike"
+    wished = wish(behavior="purchase", item_ids=("box-0004",))
     with pytest.raises(ValueError, match=told):
-        ask.rerank(serving, user_id=USER, item_ids=["box-0004"], behavior="purchase")
-    with running(serving) as server, pytest.raises(RankerError, match=told):
-        ask.recommend_from(server.address, user_id=USER, top_k=3, timeout_s=30, behavior="purchase")
+        last(here(serving, wished))
+    with pytest.raises(RankerError, match=told):
+        from_server(server.address, wished, timeout_s=30)
 
 
-def test_a_server_tells_an_unknown_user(serving: LoadedGeneration) -> None:
-    with running(serving) as server, pytest.raises(RankerError, match="UNKNOWN_USER"):
-        ask.recommend_from(server.address, user_id="nobody", top_k=3, timeout_s=30)
+def test_an_unknown_user_is_told(serving: LoadedGeneration, server: RankerServer) -> None:
+    with pytest.raises(RankerError, match="UNKNOWN_USER"):
+        from_server(server.address, wish("nobody"), timeout_s=30)
+    with pytest.raises(ValueError, match="knows no user 'nobody'"):
+        last(here(serving, wish("nobody")))
 
 
 def test_nothing_of_the_users_past_is_recommended(serving: LoadedGeneration) -> None:
-    reply = ask.recommend(serving, Query(user_id=USER), top_k=60, num_candidates=60)
+    reply = last(here(serving, Wish(query=asked(USER), top_k=60, num_candidates=60)))
     met = {event.item_id for event in serving.history(USER) or ()}
     assert met
     assert not met & {line.item_id for line in reply.lines}
+
+
+def test_worker_processes_answer_bit_for_bit_as_this_process_does(
+    built: Path, serving: LoadedGeneration
+) -> None:
+    workspace = Workspace(load(built, overrides=["server.processes=2"]))
+    explained = Wish(query=asked(USER), item_ids=ITEMS, explain=True)
+    local = last(here(serving, explained))
+    with running(in_processes(workspace, "g-000001")) as server:
+        for _ in range(2):
+            assert from_server(server.address, explained, timeout_s=30).lines == local.lines
+
+
+def test_a_generation_that_is_not_there_is_told_by_the_worker_that_looked_for_it(
+    built: Path,
+) -> None:
+    workspace = Workspace(load(built, overrides=["server.processes=1"]))
+    with pytest.raises(ValueError, match="g-000099"):
+        asyncio.run(in_processes(workspace, "g-000099"))
+
+
+def test_the_command_serves_from_processes_without_a_model_library_of_its_own(
+    built: Path,
+) -> None:
+    settings = ["--settings", str(built), "--set", "server.processes=1", "--set", "server.port=0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "sommelier", "serve", *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        told = next(line for line in command.stdout if "listening on" in line)
+        address = told.split("listening on ")[1].split(";")[0]
+        reply = from_server(address, wish(), timeout_s=30)
+        mapped = Path(f"/proc/{command.pid}/maps").read_text()
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(timeout=60) == 0
+    assert len(reply.lines) == 10
+    assert "libtorch" not in mapped
+    assert "grpc" in mapped
