@@ -46,6 +46,7 @@ check-protos: $(VENV)/.installed-dev
 	@for made in $(CHECKED_PROTOS)/ranker/pb/*; do \
 		diff -u "ranker/pb/$${made##*/}" "$$made" || { echo "generated code is stale: run 'make protos' and commit"; exit 1; }; \
 	done
+	$(BIN)/buf lint proto
 
 format: $(VENV)/.installed-dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .

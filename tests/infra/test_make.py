@@ -28,6 +28,12 @@ def test_make_alone_lists_every_target_that_is_meant_for_people() -> None:
     assert {"demo", "test", "check", "protos", "bench", "install", "clean"} <= set(listed)
 
 
+def test_the_wire_is_checked_for_its_style_and_its_generated_code() -> None:
+    commands = make("--dry-run", "check")
+    assert "buf lint proto" in commands
+    assert "grpc_tools.protoc -I proto" in commands
+
+
 def test_the_demo_passes_on_only_what_was_asked() -> None:
     assert "sommelier demo --out 'build/demo'\n" in make("--dry-run", "demo")
     asked = make("--dry-run", "demo", "OUT=here", "DATA=../films", "EFFORT=quick")
