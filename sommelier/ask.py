@@ -103,9 +103,9 @@ def here(serving: Serving, wish: Wish) -> Iterator[Reply]:
         serving=serving,
         query=query,
         find=(
-            (lambda: serving.score(query, item_ids))
+            (lambda query: serving.score(query, item_ids))
             if item_ids
-            else (lambda: serving.retrieve(query, limit=limit))
+            else (lambda query: serving.retrieve(query, limit=limit))
         ),
         asked=item_ids,
         top_k=wish.top_k or len(item_ids),
@@ -119,6 +119,7 @@ def here(serving: Serving, wish: Wish) -> Iterator[Reply]:
                 judged_by=outcome.judged_by,
                 lines=tuple(Line.of(item, title=title) for item, title in outcome.items),
                 source="this process",
+                is_degraded=outcome.degraded,
                 is_final=outcome.is_final,
             )
 
