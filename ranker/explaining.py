@@ -26,6 +26,7 @@ import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from ranker.calibration import Numbers  # noqa: E402
 from ranker.evidence import features, without  # noqa: E402
 from ranker.model import RankerModel, tensors  # noqa: E402
 from ranker.ranking import Explanation  # noqa: E402
@@ -102,16 +103,16 @@ class Explainer:
         return self._coalitions(question.candidates, question.players, weights)
 
     def explanations(
-        self, question: Question, worths: Sequence[float], *, scores: Sequence[float]
+        self, question: Question, worths_R: Numbers, *, scores: Sequence[float]
     ) -> list[Explanation]:
         """How each candidate's score comes about.
 
         Args:
             question: What was asked.
-            worths: Of its branches, scored as the candidates were.
+            worths_R: Of its branches, scored as the candidates were.
             scores: Of the candidates, as they were ranked by.
         """
-        worths_R = np.asarray(worths, dtype=np.float64)
+        worths_R = worths_R.astype(np.float64)
         explained = []
         for names, own, score in zip(question.players, question.counts, scores, strict=True):
             worths_C, worths_R = np.append(worths_R[:own], score), worths_R[own:]
