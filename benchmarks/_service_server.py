@@ -5,6 +5,7 @@ Times and sizes are those of the process and all its children, from Linux's /pro
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,7 @@ class Served:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))},
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -97,14 +99,20 @@ def _tree(pid: int) -> Iterator[int]:
 
 def main() -> None:
     """Serve, say where, and stop with the standard input."""
-    from _service_world import load
-
     from ranker.limits import ServiceLimits
+    from ranker.service.processes import Launch, processes
     from ranker.service.server import running
 
     spec = json.loads(sys.argv[1])
-    serving = load(**spec["world"])
-    with running(serving, limits=ServiceLimits(**spec["limits"])) as server:
+    limits = ServiceLimits(**spec["limits"])
+    if spec["processes"]:
+        launch = Launch(loader="_service_world:load", arguments=spec["world"])
+        served: Any = processes(launch, num=spec["processes"], limits=limits)
+    else:
+        from _service_world import load
+
+        served = load(**spec["world"])
+    with running(served, limits=limits) as server:
         print(json.dumps({"address": server.address}), flush=True)
         sys.stdin.read()
 

@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from embedders.items import Interaction, Modality  # noqa: E402
 from embedders.vectors import Embeddings, Space, normalize  # noqa: E402
+from feature_repo.base import CacheCounts  # noqa: E402
 from ranker.config import FusionConfig, PromptConfig, RankerConfig, Written  # noqa: E402
 from ranker.llm import Llm  # noqa: E402
 from ranker.llm_reranker import LlmReranker  # noqa: E402
@@ -60,9 +61,12 @@ def info(model: str) -> ServingInfo:
 class NoopServing:
     """Answers with the candidates as they came: what is left is the service itself."""
 
+    is_degraded = False
+
     def __init__(self) -> None:
         self.info = info("none")
         self.is_degraded = False
+        self.caches: dict[str, CacheCounts] = {}
 
     def history(self, user_id: str) -> tuple[Interaction, ...]:
         """Of nobody is anything known."""
@@ -76,7 +80,7 @@ class NoopServing:
         """The first items."""
         return _as_given(tuple(ITEM_IDS[:limit]))
 
-    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
+    def score(self, query: Query, item_ids: Sequence[str], **brought: Any) -> list[Candidate]:
         """As they came."""
         return _as_given(tuple(item_ids))
 
@@ -120,6 +124,8 @@ def _unchanged(item_ids: tuple[str, ...]) -> Ranking:
 class LlmServing:
     """Random vectors, random weights, and otherwise what is served."""
 
+    is_degraded = False
+
     def __init__(self, shape: str, *, written: Written, prefix_cache_mib: int) -> None:
         """Make it; equal arguments make equal worlds, in whatever process.
 
@@ -131,6 +137,7 @@ class LlmServing:
         vectors, titles = _items(), _titles()
         self.titles = titles
         self.is_degraded = False
+        self.caches: dict[str, CacheCounts] = {}
         self.model = _model(shape, vectors, written)
         self.tokens_ND = _tokens(self.model, vectors)
         self.retriever = _retriever(vectors)
@@ -157,19 +164,25 @@ class LlmServing:
         """The nearest items."""
         return self.retriever.retrieve(self.asked(query), limit=limit)
 
-    def score(self, query: Query, item_ids: Sequence[str]) -> list[Candidate]:
-        """The items that were brought, in the retriever's order."""
+    def score(self, query: Query, item_ids: Sequence[str], **brought: Any) -> list[Candidate]:
+        """The items that were asked for, in the retriever's order."""
         return self.retriever.score(self.asked(query), item_ids)
 
     def rerank(self, query: Query, candidates: Sequence[Candidate], **asked: Any) -> Ranking:
-        """One packed pass."""
-        return self.reranker.rerank(self.asked(query), candidates, **asked)
+        """The last of `refine`."""
+        *_, ranking = self.refine(query, candidates, **asked)
+        return ranking
 
     def refine(
-        self, query: Query, candidates: Sequence[Candidate], **asked: Any
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        vectors: None = None,
     ) -> Iterator[Ranking]:
-        """Pass by pass."""
-        yield self.rerank(query, candidates, **asked)
+        """Pass by pass; no request brings vectors."""
+        return self.reranker.refine(self.asked(query), candidates, num_explained=num_explained)
 
     def asked(self, query: Query) -> Query:
         """With the stored history, where the query brings none."""
