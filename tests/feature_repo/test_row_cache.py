@@ -1,3 +1,6 @@
+import math
+
+from feature_repo.base import CacheCounts
 from feature_repo.row_cache import MISSING, RowCache
 
 
@@ -17,6 +20,18 @@ def test_an_object_put_before_the_moment_asked_for_is_missing() -> None:
     assert cache.get("a", since=5.1) is MISSING
     cache.put("a", "newer", num_bytes=1, now=6)
     assert cache.get("a", since=5.1) == "newer"
+
+
+def test_it_counts_how_often_an_object_was_there_but_no_look_in_vain() -> None:
+    cache = RowCache(max_bytes=100)
+    cache.put("a", "row", num_bytes=7, now=5)
+    cache.get("a", since=5)
+    cache.get("a", since=6)
+    cache.get("b", since=0)
+    cache.get("a", since=math.inf)
+    counts = CacheCounts(num_hits=1, num_misses=2, num_entries=1, num_bytes=7)
+    assert cache.counts == counts
+    assert counts + counts == CacheCounts(num_hits=2, num_misses=4, num_entries=2, num_bytes=14)
 
 
 def test_the_object_asked_for_the_longest_ago_leaves_first() -> None:

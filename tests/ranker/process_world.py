@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from feature_repo.base import Unreachable
+from feature_repo.base import CacheCounts, Unreachable
 from ranker.inline import InlineVectors
 from ranker.ranking import Ranking
 from retrieval.candidates import Candidate, Query
@@ -26,6 +26,7 @@ class PidServing(TableServing):
     def __init__(self, *, generation_id: str, folder: Path | None) -> None:
         super().__init__(generation_id=generation_id)
         self._folder = folder
+        self.caches = {"prefix": CacheCounts(num_hits=3, num_bytes=100)}
 
     def refine(
         self,

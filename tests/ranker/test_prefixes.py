@@ -11,6 +11,7 @@ torchaudio_cpu.load()
 
 import torch  # noqa: E402
 
+from feature_repo.base import CacheCounts
 from ranker.prefixes import Prefix, PrefixCache, PrefixKey, prefix_key  # noqa: E402
 
 
@@ -40,6 +41,8 @@ def test_what_was_put_is_found_and_counted() -> None:
     assert cache.get(key("one")) is one
     assert cache.get(key("two")) is None
     assert (cache.num_hits, cache.num_misses, len(cache), cache.num_bytes) == (1, 2, 1, SIZE)
+    counts = CacheCounts(num_hits=1, num_misses=2, num_entries=1, num_bytes=SIZE)
+    assert cache.counts == counts
 
 
 def test_the_one_unused_for_longest_leaves_first() -> None:

@@ -135,6 +135,24 @@ def test_any_number_of_processes_answers_as_this_one_does() -> None:
             assert asked(stub) == expected
 
 
+def test_what_workers_did_is_told_by_the_servers_metrics(tmp_path: Path) -> None:
+    with served(2, folder=str(tmp_path)) as (server, stub), ThreadPoolExecutor() as pool:
+        users = [pb.User(user_id="ada"), pb.User(history=pb.History())]
+        calls = [pool.submit(stub.Rerank, held("a", "b", user=user)) for user in users]
+        until(lambda: len(entered(tmp_path)) == 2)
+        (tmp_path / "go").touch()
+        for call in calls:
+            call.result(timeout=PATIENCE_S)
+        value = server.metrics.registry.get_sample_value
+        until(lambda: value("sommelier_cache_hits_total", {"cache": "prefix"}) == 6)
+        assert value("sommelier_cache_bytes", {"cache": "prefix"}) == 200
+        assert value("sommelier_workers", {"state": "alive"}) == 2
+        for stage in ("queue", "retrieve", "rerank", "total"):
+            labels = {"method": "Rerank", "stage": stage}
+            assert value("sommelier_latency_seconds_count", labels) == 2
+        assert value("sommelier_candidates_sum", {"method": "Rerank"}) == 4
+
+
 def test_a_killed_worker_takes_its_call_along_and_the_next_is_answered(tmp_path: Path) -> None:
     with served(1, folder=str(tmp_path)) as (server, stub), ThreadPoolExecutor() as pool:
         call = pool.submit(stub.Rerank, held("a", "b"), timeout=PATIENCE_S)
