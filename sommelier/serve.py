@@ -4,11 +4,13 @@ The generation is loaded into this process, or into `server.processes` worker pr
 one only listens, and imports no model library. From then on the server follows CURRENT.
 """
 
+import sys
 import tomllib
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from ranker.generation import Generations
+from ranker.service import logs
 from ranker.service.backends import Backend
 from ranker.service.following import Follower, Prepare, in_thread
 from ranker.service.processes import Launch, processes
@@ -91,6 +93,7 @@ def load_worker(*, settings: str, generation_id: str) -> Serving:
         ValueError: it is not there, or damaged.
     """
     workspace = Workspace(parse(tomllib.loads(settings)))
+    logs.write(sys.stderr, form=workspace.settings.server.log_format)
     return loaded(workspace, watch=Unwatched(), generation_id=generation_id)
 
 
@@ -122,11 +125,18 @@ def serve(workspace: Workspace, *, watch: Watch) -> None:
         watch.say(f"listening on {server.address}; Ctrl-C stops it")
         if server.metrics_port is not None:
             watch.say(f"metrics on http://{server.host}:{server.metrics_port}/metrics")
+        if server.rest_port is not None:
+            scheme = "http" if settings.server.tls_certificate is None else "https"
+            watch.say(f"HTTP on {scheme}://{settings.server.rest_host}:{server.rest_port}/docs")
         follow(workspace, server, reader=reader)
 
-    run_until_signal(
-        _served(workspace, watch, reader), config=settings.server, limits=settings.limits, on_start=started
-    )
+    with logs.written(sys.stderr, form=settings.server.log_format):
+        run_until_signal(
+            _served(workspace, watch, reader),
+            config=settings.server,
+            limits=settings.limits,
+            on_start=started,
+        )
     watch.say("stopped; no request was cut off before its grace ended")
 
 

@@ -122,7 +122,20 @@ class LineWriter(logging.Handler):
 
 @contextmanager
 def written(stream: TextIO, *, form: str) -> Iterator[LineWriter]:
-    """All log records go to the stream while inside, our rooms' from INFO on.
+    """`write` while inside; what is held is written on leaving."""
+    levels = [logging.getLogger(room).level for room in ROOMS]
+    writer = write(stream, form=form)
+    try:
+        yield writer
+    finally:
+        for room, level in zip(ROOMS, levels, strict=True):
+            logging.getLogger(room).setLevel(level)
+        logging.getLogger().removeHandler(writer)
+        writer.close()
+
+
+def write(stream: TextIO, *, form: str) -> LineWriter:
+    """All log records go to the stream from now on, our rooms' from INFO on.
 
     Args:
         stream: Where to.
@@ -135,18 +148,10 @@ def written(stream: TextIO, *, form: str) -> Iterator[LineWriter]:
         raise ValueError(f"a log is written as {' or '.join(LOG_FORMATS)}, got {form!r}")
     writer = LineWriter(stream)
     writer.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    root, rooms = logging.getLogger(), [logging.getLogger(room) for room in ROOMS]
-    levels = [room.level for room in rooms]
-    root.addHandler(writer)
-    for room in rooms:
-        room.setLevel(logging.INFO)
-    try:
-        yield writer
-    finally:
-        for room, level in zip(rooms, levels, strict=True):
-            room.setLevel(level)
-        root.removeHandler(writer)
-        writer.close()
+    logging.getLogger().addHandler(writer)
+    for room in ROOMS:
+        logging.getLogger(room).setLevel(logging.INFO)
+    return writer
 
 
 def _facts(exchange: Exchange) -> dict[str, Any]:

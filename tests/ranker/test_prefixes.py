@@ -11,7 +11,7 @@ torchaudio_cpu.load()
 
 import torch  # noqa: E402
 
-from feature_repo.base import CacheCounts
+from feature_repo.base import CacheCounts  # noqa: E402
 from ranker.prefixes import Prefix, PrefixCache, PrefixKey, prefix_key  # noqa: E402
 
 
