@@ -142,7 +142,7 @@ def to_ranked_item(item: RankedItem, *, title: str) -> pb.RankedItem:
         present=[TO_MODALITY[modality] for modality in item.present],
         title=title,
         probability=item.probability,
-        explanation=None if item.explanation is None else _to_explanation(item.explanation),
+        explanation=None if item.explanation is None else to_explanation(item.explanation),
     )
 
 
@@ -234,7 +234,8 @@ def _from_ranked_item(message: pb.RankedItem) -> TitledItem:
     )
 
 
-def _to_explanation(explanation: Explanation) -> pb.Explanation:
+def to_explanation(explanation: Explanation) -> pb.Explanation:
+    """How a score comes about; by the blocks' names."""
     return pb.Explanation(
         base=explanation.base,
         contributions=[

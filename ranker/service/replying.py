@@ -7,9 +7,9 @@ where the call arrived.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ranker import wire
 from ranker.pb import ranker_pb2 as pb
 from ranker.service.answering import Outcome, Plan, Stopwatch, carry_out, steps
+from ranker.service.item_bytes import ItemBytes
 from ranker.service.pace import Pace
 from ranker.service.workers import Job
 from ranker.serving import Serving
@@ -24,6 +24,18 @@ class Replier:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._pace = Pace()
+        self._item_bytes = ItemBytes()
+
+    def hurried(self, call: "Call", job: Job) -> list["Response"]:
+        """The one answer to an `anytime` call as far as it goes without the LLM.
+
+        Raises:
+            StatusError: an unknown user, or nobody waits any more.
+            CancelledError: likewise.
+        """
+        job.check("retrieval's order was found")
+        *_, last = self.replies(call, Job(0))
+        return [last]
 
     def replies(self, call: "Call", job: Job) -> Iterator["Response"]:
         """One response, or the several of StreamRerank.
@@ -78,8 +90,6 @@ class Replier:
         response.logit_weight = outcome.logit_weight
         response.scored_count = outcome.num_scored
         response.degraded = outcome.degraded
-        response.items.extend(
-            wire.to_ranked_item(item, title=title) for item, title in outcome.items
-        )
+        response.MergeFromString(self._item_bytes.of(outcome.items))
         response.timings.retrieve_ms = watch.seconds["retrieve"] * 1e3
         response.timings.rerank_ms = watch.seconds["rerank"] * 1e3
