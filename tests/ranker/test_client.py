@@ -478,5 +478,7 @@ def test_the_documentation_lists_every_reason_and_every_limit() -> None:
     page = (REPOSITORY / "docs" / "service.md").read_text()
     assert [reason for reason in statuses.Reason if f"| {reason} |" not in page] == []
     for limit in fields(ServiceLimits):
-        default = "4 MiB" if limit.name == "message_bytes" else limit.default
+        default = limit.default
+        if limit.name.endswith("_bytes"):
+            default = f"{limit.default // 2**20} MiB"
         assert f"| `{limit.name}` | {default} |" in page
