@@ -34,7 +34,7 @@ def page(report: Report) -> str:
             causes=[cause.value for cause in reversed(Cause)],
             cause_meaning=summary.cause_meaning,
             drawings={
-                name: Markup(drawing)  # nosec B704: SVG, in which matplotlib escapes texts
+                name: Markup(drawing)  # nosec B704, for matplotlib escapes what it draws
                 for name, drawing in _drawings(report).items()
             },
             example_rows=EXAMPLE_ROWS,
