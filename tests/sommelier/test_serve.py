@@ -1,6 +1,7 @@
 """A published generation answers over gRPC as it does in this process."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ranker.answers import RankerError
@@ -173,3 +175,27 @@ def test_the_command_serves_from_processes_without_a_model_library_of_its_own(
     assert len(reply.lines) == 10
     assert "libtorch" not in mapped
     assert "grpc" in mapped
+
+
+def test_the_command_answers_over_http_and_logs_each_request_as_an_object(built: Path) -> None:
+    said = ["port=0", "rest_port=0", "log_requests=true", 'log_format="json"']
+    settings = [word for one in said for word in ("--set", f"server.{one}")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "sommelier", "serve", "--settings", str(built), *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        told = next(line for line in command.stdout if "HTTP on" in line)
+        url = told.split("HTTP on ")[1].split("/docs")[0]
+        body = {"query": USER, "documents": list(ITEMS), "request_id": "r1"}
+        answer = httpx.post(f"{url}/v1/rerank", json=body, headers={"x-timeout-ms": "30000"})
+        command.send_signal(signal.SIGTERM)
+        _, logged = command.communicate(timeout=60)
+        assert command.returncode == 0
+    assert len(answer.raise_for_status().json()["results"]) == 4
+    [line] = [line for line in logged.splitlines() if "ranker.requests" in line]
+    request = json.loads(line)
+    assert (request["request_id"], request["protocol"], request["code"]) == ("r1", "http", "OK")
+    assert (request["items"], request["scored"]) == (4, 3)
