@@ -21,7 +21,7 @@ from ranker.service.reloading import Reloading
 
 AUTHORIZATION = "authorization"
 SCHEME = "bearer"  # in any case of letters (RFC 9110, section 11.1)
-ANYBODY = "anybody"  # shares one rate, where neither token nor certificate is asked for
+ANYBODY = Caller(name="anybody")  # shares one rate, where nothing says who is who
 COMMON_NAME = "x509_common_name"
 ALTERNATIVE_NAME = "x509_subject_alternative_name"
 
@@ -64,6 +64,8 @@ class Gate:
     def admit(self, authorization: Sequence[str], names: Sequence[str] = ()) -> str:
         """The caller's name, which the exchange is told, too; the call counts towards their rate.
 
+        Where nothing says who is who, it is `anybody`, and the exchange is told nothing.
+
         Args:
             authorization: All values of the header of this name; one is as many as may be.
             names: What the caller's verified certificate calls them, the common name first.
@@ -72,7 +74,8 @@ class Gate:
             StatusError: UNAUTHENTICATED, PERMISSION_DENIED, or RESOURCE_EXHAUSTED beyond the rate.
         """
         caller = self._identified(authorization, [name for name in names if NAME.fullmatch(name)])
-        CALLER.set(caller.name)
+        if caller is not ANYBODY:
+            CALLER.set(caller.name)
         rate = caller.rate or self._rate
         if rate is not None:
             self._rates.take(caller.name, rate)
@@ -81,7 +84,7 @@ class Gate:
     def _identified(self, authorization: Sequence[str], names: Sequence[str]) -> Caller:
         if self._callers is None:
             if not self.has_certificates:
-                return Caller(name=ANYBODY)
+                return ANYBODY
             if not names:
                 raise statuses.permission_denied(names)
             return Caller(name=names[0])
