@@ -69,7 +69,7 @@ class ClientTls:
                 context.load_verify_locations(self.ca)
             if self.certificate is not None:
                 context.load_cert_chain(self.certificate, self.key, password=_no_password)
-            files = [one and one.read_bytes() for one in (self.ca, self.key, self.certificate)]
+            ca, key, chain = map(_content, (self.ca, self.key, self.certificate))
         except OSError as error:  # ssl's own error is one
             given = ", ".join(
                 f"{name} {path}"
@@ -80,7 +80,7 @@ class ClientTls:
                 f"tls: {given} cannot be used ({error}); certificates and an unencrypted key in "
                 f"PEM are needed"
             ) from error
-        return grpc.ssl_channel_credentials(*files)
+        return grpc.ssl_channel_credentials(ca, key, chain)
 
 
 def opened(library: Any, address: str, tls: ClientTls | None) -> Any:
@@ -143,6 +143,10 @@ def is_local(address: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _content(path: Path | None) -> bytes | None:
+    return None if path is None else path.read_bytes()
 
 
 def _no_password() -> str:

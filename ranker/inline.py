@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedders.vectors import Embeddings, Space, normalize
 
-DTYPES = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+DTYPES: dict[str, np.dtype[np.floating]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 """What may travel, by name: little-endian, whatever the machines at both ends are."""
 
 
@@ -98,4 +98,6 @@ def read(raw: Raw, space: Space) -> Embeddings:
 
 def _matrix(raw: Raw) -> NDArray[np.float32]:
     """As float32, [N, D]; exact, for both types fit into it."""
-    return np.frombuffer(raw.data, DTYPES[raw.dtype]).reshape(raw.shape).astype(np.float32)
+    given_ND = np.frombuffer(raw.data, DTYPES[raw.dtype]).reshape(tuple(raw.shape))
+    vectors_ND: NDArray[np.float32] = given_ND.astype(np.float32)
+    return vectors_ND

@@ -67,11 +67,8 @@ class Column:
         self.texts = tuple(text.lower() for text in texts) if self.is_truth else tuple(texts)
         numbers = (number(text) for text in self.texts)
         self._numbers_V = np.array([np.nan if one is None else one for one in numbers])
-
-    @property
-    def is_numeric(self) -> bool:
+        self.is_numeric = bool(np.isfinite(self._numbers_V).any())
         """Whether any item has a number here."""
-        return bool(np.isfinite(self._numbers_V).any())
 
     def matches(self, condition: Among | Between) -> NDArray[np.bool_]:
         """Which items meet the condition, [N]."""

@@ -118,6 +118,8 @@ class Complaints:
         """Each once; `field` is where they stand in what `path` lists."""
         if len(set(names)) == len(names):
             return  # nearly always
+        if len(set(names)) == len(names):
+            return
         first_places: dict[str, int] = {}
         for place, name in enumerate(names):
             first = first_places.setdefault(name, place)
@@ -183,6 +185,8 @@ class Complaints:
 
     def check_vectors(self, parts: Sequence[pb.InlineVectors], item_ids: Sequence[str]) -> None:
         """Vectors of some of the items, for each space at most one matrix."""
+        if not parts:
+            return  # as nearly always, and the spaces' ids are hashes
         spaces = {one.space_id: one for one in self.info.spaces if one.modality is not None}
         if len(parts) > len(spaces):
             self.add("vectors", f"{len(parts)} of them for {len(spaces)} spaces; send one for each")

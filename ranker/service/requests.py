@@ -29,7 +29,7 @@ def read_rerank(
             vectors are of spaces that the generation does not have.
     """
     complaints = Complaints(limits, info, within)
-    item_ids = request.item_ids
+    item_ids = list(request.item_ids)  # once: every look at a message's ids makes them anew
     complaints.check_user(request.user, request.recent)
     if not item_ids:
         complaints.add("item_ids", "empty; send the items to order")
@@ -69,7 +69,7 @@ def read_recommend(
         complaints.add(
             "num_candidates", f"{num_candidates}, fewer than the top_k of {top_k} to return"
         )
-    exclude = request.exclude_item_ids
+    exclude = list(request.exclude_item_ids)
     complaints.check_item_ids("exclude_item_ids", exclude, limit=limits.exclude)
     _check_rest(request, complaints)
     if request.explain:
@@ -88,7 +88,8 @@ def _check_rest(request: pb.RerankRequest | pb.RecommendRequest, complaints: Com
     complaints.check_length("text", request.text, limits.text_length)
     complaints.check_behavior(request.behavior)
     complaints.check_weights(request.weights)
-    complaints.check_filter(request.filter)
+    if request.HasField("filter"):
+        complaints.check_filter(request.filter)
 
 
 def _query(
@@ -99,10 +100,10 @@ def _query(
     return Query(
         user_id=user.user_id,
         history=None if is_stored else wire.from_history(user.history),
-        recent=wire.from_history(request.recent),
+        recent=wire.from_history(request.recent) if request.HasField("recent") else (),
         exclude_seen=exclude_seen,
         exclude=exclude,
-        filters=wire.from_filter(request.filter),
+        filters=wire.from_filter(request.filter) if request.HasField("filter") else None,
         weights=dict(request.weights) or None,
         behavior=request.behavior or None,
         text=request.text or None,
