@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from ranker.limits import ServerConfig
 from sommelier.commented import commented
 from sommelier.settings import Settings
 
@@ -111,14 +112,7 @@ def resolve(settings: Settings, base: Path) -> Settings:
             for one in settings.encoders
         ),
         ranker=replace(settings.ranker, llm=replace(llm, model=_local(base, llm.model))),
-        server=replace(
-            server,
-            **{
-                name: _join(base, path)
-                for name in ("tls_certificate", "tls_key", "tls_client_ca", "callers")
-                if (path := getattr(server, name)) is not None
-            },
-        ),
+        server=_secured(base, server),
     )
 
 
@@ -221,6 +215,15 @@ def _explained(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return message
     return f"{message}, got {json.dumps(error['input'], default=str)}"
+
+
+def _secured(base: Path, server: ServerConfig) -> ServerConfig:
+    """The same server, its files' paths absolute."""
+    names = ("tls_certificate", "tls_key", "tls_client_ca", "callers")
+    absolute: dict[str, Any] = {
+        name: _join(base, path) for name in names if (path := getattr(server, name)) is not None
+    }
+    return replace(server, **absolute)
 
 
 def _join(base: Path, path: Path) -> Path:
