@@ -30,8 +30,8 @@ SERVICE_CONFIG = {
         }
     ]
 }
-# A server that is gone without a word (a machine without power, a cable pulled) would else be waited
-# for by every call until TCP gives up, a quarter of an hour. Servers allow a ping every 10 s.
+# A server that is gone without a word (a machine without power, a cable pulled) would else be
+# waited for by every call until TCP gives up, a quarter of an hour. Servers allow one ping in 10 s.
 KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 5_000
 LOCAL_SCHEMES = ("unix:", "unix-abstract:")

@@ -8,7 +8,7 @@ What can be asked stands once, in `ranker.calls`; the two clients here only wait
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import wraps
 from types import TracebackType
 from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar
@@ -61,7 +61,7 @@ def _blocking(
     describe: Callable[P, Call[Noun]],
 ) -> Callable[Concatenate["RankerClient", P], Noun]:
     @_described(describe)
-    def method(self: "RankerClient", *args: P.args, **kwargs: P.kwargs) -> Noun:
+    def method(self: "RankerClient", /, *args: P.args, **kwargs: P.kwargs) -> Noun:
         call = describe(*args, **kwargs)
         try:
             return call.read(self._begun(call))
@@ -73,9 +73,9 @@ def _blocking(
 
 def _awaited(
     describe: Callable[P, Call[Noun]],
-) -> Callable[Concatenate["AsyncRankerClient", P], Awaitable[Noun]]:
+) -> Callable[Concatenate["AsyncRankerClient", P], Coroutine[Any, Any, Noun]]:
     @_described(describe)
-    async def method(self: "AsyncRankerClient", *args: P.args, **kwargs: P.kwargs) -> Noun:
+    async def method(self: "AsyncRankerClient", /, *args: P.args, **kwargs: P.kwargs) -> Noun:
         call = describe(*args, **kwargs)
         try:
             return call.read(await self._begun(call))
@@ -89,7 +89,7 @@ def _streaming(
     describe: Callable[P, Call[Noun]],
 ) -> Callable[Concatenate["RankerClient", P], Iterator[Noun]]:
     @_described(describe)
-    def method(self: "RankerClient", *args: P.args, **kwargs: P.kwargs) -> Iterator[Noun]:
+    def method(self: "RankerClient", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Noun]:
         return self._steps(describe(*args, **kwargs))
 
     return method
@@ -99,7 +99,9 @@ def _awaited_streaming(
     describe: Callable[P, Call[Noun]],
 ) -> Callable[Concatenate["AsyncRankerClient", P], AsyncIterator[Noun]]:
     @_described(describe)
-    def method(self: "AsyncRankerClient", *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Noun]:
+    def method(
+        self: "AsyncRankerClient", /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncIterator[Noun]:
         return self._steps(describe(*args, **kwargs))
 
     return method
@@ -158,7 +160,7 @@ class RankerClient(_Client):
     `ValueError` where it makes no sense as it stands.
     """
 
-    _library = grpc
+    _library: ClassVar[Any] = grpc
 
     rerank = _blocking(calls.rerank)
     recommend = _blocking(calls.recommend)
@@ -194,7 +196,7 @@ class RankerClient(_Client):
 class AsyncRankerClient(_Client):
     """`RankerClient` for an event loop: the same calls and answers, each awaited."""
 
-    _library = aio
+    _library: ClassVar[Any] = aio
 
     rerank = _awaited(calls.rerank)
     recommend = _awaited(calls.recommend)

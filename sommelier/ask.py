@@ -9,7 +9,7 @@ Light to import: whoever asks a server needs gRPC alone, and loads it with the f
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedders.items import Interaction
 from ranker.serving import Serving
@@ -131,7 +131,7 @@ def there(client: "RankerClient", wish: Wish) -> Iterator[Reply]:
         RankerError: it refuses, fails or is not reached.
     """
     query = wish.query
-    shared = {
+    shared: dict[str, Any] = {  # what both calls take
         "user_id": query.user_id,
         "recent": query.recent,
         "text": query.text or "",
