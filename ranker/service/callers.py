@@ -217,7 +217,8 @@ def _checked_rate(told: Mapping[str, Any], where: str) -> Rate | None:
     rate, burst = told.get("requests_per_s"), told.get("burst")
     if rate is None and burst is None:
         return None
-    if not _is_number(rate, int | float) or not (burst is None or _is_number(burst, int)):
+    is_known = _is_number(rate, int | float) and (burst is None or _is_number(burst, int))
+    if rate is None or not is_known:
         raise ValueError(
             f"{where}: requests_per_s must be a number, and burst a whole one or absent"
         )

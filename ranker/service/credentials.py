@@ -96,7 +96,9 @@ def _dynamic(followed: Reloading[Certificates]) -> grpc.ServerCredentials:
         return _configuration(newest)
 
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(given), fetch, require_client_authentication=given.client_ca is not None
+        _configuration(given),
+        fetch,  # type: ignore[arg-type, unused-ignore]  # whose stubs forget the None
+        require_client_authentication=given.client_ca is not None,
     )
 
 
