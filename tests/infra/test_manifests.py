@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ranker.limits import ServerConfig
 from ranker.pb import ranker_pb2 as pb
-from ranker.service.server import GRACE_S
 from sommelier import settings_file
 from sommelier.commented import commented
 from sommelier.settings import Settings
@@ -130,7 +130,7 @@ def test_the_ranker_is_found_scaled_and_guarded_by_one_label() -> None:
 def test_a_pod_has_time_to_end_its_requests() -> None:
     (pod,) = pods(RANKER)
     pause_s = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pod["terminationGracePeriodSeconds"] > pause_s + GRACE_S
+    assert pod["terminationGracePeriodSeconds"] > pause_s + ServerConfig().grace_s
 
 
 def test_every_mount_is_a_volume_of_the_pod_and_the_workspace_is_the_images() -> None:
