@@ -21,6 +21,7 @@ from ranker.pb import ranker_pb2 as pb
 from ranker.service import requests
 from ranker.service.readings import WorkerCounts
 from ranker.service.replying import Replier
+from ranker.service.statuses import Reason, StatusError
 from ranker.service.workers import Job, Line
 from ranker.serving import Serving, ServingInfo
 from retrieval.candidates import Query
@@ -141,6 +142,11 @@ def read_call(method: str, request: Any, limits: ServiceLimits, info: ServingInf
     )
 
 
+def may_hurry(call: Call, refusal: StatusError) -> bool:
+    """Whether a call that found no worker in time is to be answered without the LLM."""
+    return call.is_anytime and refusal.reason is Reason.QUEUE_FULL
+
+
 def answer_in(message: Response) -> pb.RerankResponse | pb.RecommendResponse:
     """The answer that a message carries."""
     return message.ranking if isinstance(message, pb.StreamRerankResponse) else message
@@ -156,6 +162,8 @@ class InProcess(Backend):
         for number in range(limits.workers):
             self._line.add(number)
         self._executor = ThreadPoolExecutor(limits.workers, thread_name_prefix="ranker")
+        self._hurrying = ThreadPoolExecutor(1, thread_name_prefix="hurried")
+        self._num_hurrying, self._most_hurrying = 0, limits.queue
 
     @property
     def info(self) -> ServingInfo:
@@ -185,7 +193,17 @@ class InProcess(Backend):
     async def answers(self, call: Call, job: Job) -> AsyncIterator[Response]:
         """One response, or several of a stream, as the thread makes them."""
         arrived = time.perf_counter()
-        worker = await self._line.turn(job, size=call.num_candidates, is_anytime=call.is_anytime)
+        try:
+            worker = await self._line.turn(
+                job, size=call.num_candidates, is_anytime=call.is_anytime
+            )
+        except StatusError as refusal:
+            if not may_hurry(call, refusal) or self._num_hurrying >= self._most_hurrying:
+                raise
+            one = await self._hurried(call, job)
+            answer_in(one).timings.queue_ms = (time.perf_counter() - arrived) * 1e3
+            yield one
+            return
         queue_ms = (time.perf_counter() - arrived) * 1e3
         told = self._begun(call, job, worker)
         try:
@@ -200,7 +218,19 @@ class InProcess(Backend):
     async def close(self) -> None:
         """Refuses what waits, and returns once the work that runs has ended."""
         self._line.close()
-        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+        for executor in (self._executor, self._hurrying):
+            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+
+    async def _hurried(self, call: Call, job: Job) -> Response:
+        """Of a thread that computes nothing else, so that it is free in time."""
+        self._num_hurrying += 1
+        try:
+            loop = asyncio.get_running_loop()
+            [answer] = await loop.run_in_executor(self._hurrying, self._replier.hurried, call, job)
+            return answer
+        finally:
+            self._num_hurrying -= 1
+            job.drop()
 
     def _begun(self, call: Call, job: Job, worker: int) -> asyncio.Queue[Told]:
         """What the work tells, its end (None) or error at last."""

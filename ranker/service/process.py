@@ -54,6 +54,7 @@ class Process:
         self._child = child
         self._reader, self._writer = streams
         self._held: _Held | None = None
+        self._hurrying: dict[int, tuple[str, asyncio.Future[Response]]] = {}
         self._num_calls = 0
         self._began = time.monotonic()
         self._info: ServingInfo | None = None
@@ -82,7 +83,13 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        process = cls(child, await asyncio.open_connection(sock=ours))
+        try:
+            process = cls(child, await asyncio.open_connection(sock=ours))
+        except BaseException:  # given up before the connection stood
+            ours.close()
+            child.kill()
+            child.wait()
+            raise
         try:
             launch = {"loader": loader, "arguments": arguments, "limits": asdict(limits)}
             process._send({"kind": "launch", **launch})
@@ -140,6 +147,38 @@ class Process:
             lambda: self._send({"kind": "extend", "call": held.number, "left_s": _left_s(job)})
         )
 
+    @property
+    def num_hurrying(self) -> int:
+        """Calls that it answers without the LLM, beside the one that it computes."""
+        return len(self._hurrying)
+
+    async def hurried(self, call: Call, job: Job) -> Response:
+        """The answer to an `anytime` call as far as it goes without the LLM.
+
+        Raises:
+            StatusError: an unknown user, nobody waits any more, or the child died.
+        """
+        if not self.is_alive:
+            raise statuses.worker_died()
+        self._num_calls += 1
+        number = self._num_calls
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._hurrying[number] = call.method, answer
+        self._send(
+            {
+                "kind": "hurry",
+                "call": number,
+                "method": call.method,
+                "request_id": call.request.request_id,
+                "left_s": _left_s(job),
+            },
+            call.message.SerializeToString(),
+        )
+        try:
+            return await answer
+        finally:
+            job.drop()
+
     def drop(self) -> None:
         """Nobody waits for what it computes."""
         if self._held is not None and self._held.job.is_dropped:
@@ -187,6 +226,9 @@ class Process:
         """Hands on what the child tells, until it has ended."""
         while (come := await pipe.next_frame(self._reader)) is not None:
             header, body = come
+            if header["call"] in self._hurrying:
+                self._hurry_told(header, body)
+                continue
             held = self._held
             assert held is not None, "a worker spoke of no call"
             assert held.number == header["call"], "a worker spoke of another call"
@@ -198,6 +240,20 @@ class Process:
             self._ended(statuses.read(status_pb2.Status.FromString(body)) if body else None)
         self.is_alive = False
         self._ended(statuses.worker_died())
+        for _, answer in self._hurrying.values():
+            if not answer.done():
+                answer.set_exception(statuses.worker_died())
+        self._hurrying.clear()
+
+    def _hurry_told(self, header: pipe.Header, body: bytes) -> None:
+        method, answer = self._hurrying[header["call"]]
+        if header["kind"] == "end":
+            del self._hurrying[header["call"]]
+            if not answer.done():
+                status = status_pb2.Status.FromString(body)
+                answer.set_exception(statuses.read(status) if body else asyncio.CancelledError())
+        elif not answer.done():  # else nobody waits any more
+            answer.set_result(RESPONSES[method].FromString(body))
 
     def _ended(self, error: BaseException | None) -> None:
         if self._held is not None:

@@ -17,9 +17,10 @@ from typing import Any
 
 from feature_repo.base import CacheCounts, Unreachable
 from ranker.limits import ServiceLimits
-from ranker.service.backends import Backend, Call, Response, Told, answer_in
+from ranker.service.backends import Backend, Call, Response, Told, answer_in, may_hurry
 from ranker.service.process import Process, WorkerFailed
 from ranker.service.readings import WorkerCounts
+from ranker.service.statuses import StatusError
 from ranker.service.workers import Job, Line
 from ranker.serving import ServingInfo
 
@@ -132,12 +133,23 @@ class Processes(Backend):
         """One response, or several of a stream, as the worker makes them."""
         arrived = time.perf_counter()
         user_key = call.user_key
-        process = await self._line.turn(
-            job,
-            size=call.num_candidates,
-            likes=self._last.get(user_key),
-            is_anytime=call.is_anytime,
-        )
+        try:
+            process = await self._line.turn(
+                job,
+                size=call.num_candidates,
+                likes=self._last.get(user_key),
+                is_anytime=call.is_anytime,
+            )
+        except StatusError as refusal:
+            idlest = min(self._alive, key=lambda one: one.num_hurrying, default=None)
+            if idlest is None or not may_hurry(call, refusal):
+                raise
+            if idlest.num_hurrying >= max(1, self._limits.queue // self._num):
+                raise
+            one = await idlest.hurried(call, job)
+            answer_in(one).timings.queue_ms = (time.perf_counter() - arrived) * 1e3
+            yield one
+            return
         queue_ms = (time.perf_counter() - arrived) * 1e3
         self._remember(user_key, process)
         told = self._given(process, call, job)

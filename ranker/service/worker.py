@@ -5,6 +5,7 @@
 FD is one end of a socket pair; at the other end is `ranker.service.processes`. The first frame says
 what to load. The main thread computes; another one listens meanwhile, so that a call that is
 dropped stops before its next pass, and so that the process ends with its server, however that died.
+A third one answers those who cannot wait for the first, without the LLM.
 """
 
 import importlib
@@ -48,6 +49,8 @@ class Work:
     request_id: str
     request: bytes
     job: Job
+    is_hurried: bool
+    """Whether it is answered without the LLM, beside what is computed."""
 
 
 class Worker:
@@ -57,7 +60,9 @@ class Worker:
         self._connection = connection
         self._exchanges = Exchanges(observers=())
         self._works: queue.SimpleQueue[Work | Mapping[str, Any] | None] = queue.SimpleQueue()
+        self._hurried: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._jobs: dict[int, Job] = {}
+        self._sending = threading.Lock()
 
     def live(self) -> None:
         """Loads what the server says and answers until it says that no more will come."""
@@ -75,9 +80,16 @@ class Worker:
             raise
         self._send({"kind": "ready"}, info)
         replier = Replier(serving)
+        threading.Thread(
+            target=self._hurry, args=(serving, replier, limits), name="hurried", daemon=True
+        ).start()
         while (work := self._works.get()) is not None:
             assert isinstance(work, Work)
             self._answer(work, serving, replier, limits)
+
+    def _hurry(self, serving: Serving, replier: Replier, limits: ServiceLimits) -> None:
+        while True:
+            self._answer(self._hurried.get(), serving, replier, limits)
 
     def _listen(self) -> None:
         with self._connection.makefile("rb") as incoming:
@@ -90,15 +102,17 @@ class Worker:
         match header["kind"]:
             case "launch":
                 self._works.put(header)
-            case "call":
+            case "call" | "hurry" as kind:
                 job = self._jobs[header["call"]] = Job(header["left_s"])
-                self._works.put(
+                works = self._hurried if kind == "hurry" else self._works
+                works.put(
                     Work(
                         number=header["call"],
                         method=header["method"],
                         request_id=header["request_id"],
                         request=body,
                         job=job,
+                        is_hurried=kind == "hurry",
                     )
                 )
             case "drop" if job := self._jobs.get(header["call"]):
@@ -121,7 +135,8 @@ class Worker:
                 suppress(CancelledError),  # nobody waits for the answer any more
             ):
                 call = read_call(work.method, request, limits, serving.info)
-                for message in replier.replies(call, work.job):
+                answer = replier.hurried if work.is_hurried else replier.replies
+                for message in answer(call, work.job):
                     self._send({"kind": "reply", "call": number}, message.SerializeToString())
         except StatusError as error:
             refusal = error.status.SerializeToString()
@@ -131,7 +146,8 @@ class Worker:
         self._send({**end, "caches": caches}, refusal)
 
     def _send(self, header: Mapping[str, Any], body: bytes = b"") -> None:
-        self._connection.sendall(pipe.frame(header, body))
+        with self._sending:
+            self._connection.sendall(pipe.frame(header, body))
 
 
 def load(loader: str, arguments: Mapping[str, Any]) -> Serving:

@@ -22,6 +22,7 @@ Worker = TypeVar("Worker")
 MEMORY = 0.8  # the share of the past in the running mean of how long work takes
 FIRST_GUESS_S = 0.1  # of one piece of work, for advice before any was measured
 LEAST_RETRY_S = 0.05
+HURRY_S = 0.03  # before its deadline an `anytime` call stops waiting: retrieval alone fits in
 BASE_SIZE = 32  # what a request costs besides its candidates, in candidates
 
 
@@ -140,7 +141,8 @@ class Line(Generic[Worker]):
             job: Whose deadline counts.
             size: How many candidates the work has.
             likes: Who is taken if free.
-            is_anytime: Whether any time that is left is enough.
+            is_anytime: Whether any time that is left is enough; such a call waits no longer than
+                leaves the time to answer it without a worker.
 
         Raises:
             StatusError: RESOURCE_EXHAUSTED where the line is full or too slow for the deadline,
@@ -152,7 +154,7 @@ class Line(Generic[Worker]):
         if self._free and not self._waiting:
             return self._taken(likes)
         self._admit(job, 0 if is_anytime else size)
-        worker = await self._waited(size)
+        worker = await self._waited_in_time(job, size) if is_anytime else await self._waited(size)
         try:
             job.check("the work began")
             if not is_anytime and job.time_left_s < MEMORY * self._expected_s(size):
@@ -186,6 +188,16 @@ class Line(Generic[Worker]):
         wait_s = self._mean_s / 2 + (self._pace_s or 0.0) * ahead / max(1, self._num_workers)
         if self._pace_s is not None and wait_s + self._expected_s(size) > job.time_left_s:
             raise statuses.queue_slow(wait_s=wait_s, retry_after_s=self._retry_after_s())
+
+    async def _waited_in_time(self, job: Job, size: int) -> Worker:
+        wait_s = max(0.0, job.time_left_s - HURRY_S)
+        try:
+            async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
+                return await self._waited(size)
+        except TimeoutError:
+            raise statuses.queue_slow(
+                wait_s=self._mean_s, retry_after_s=self._retry_after_s()
+            ) from None
 
     async def _waited(self, size: int) -> Worker:
         waiting: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()

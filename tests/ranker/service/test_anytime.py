@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,3 +215,54 @@ def test_an_llm_streams_to_the_bits_that_it_answers_at_once(
             whole = final[item.item_id]
             assert (item.score, item.logit) == (whole.score, whole.logit)
         assert not_scored(answer) == order(answer)[answer.num_scored :]
+
+
+def asked_beside_a_held_call(client: RankerClient, passes: Passes, **more: Any) -> Answer:
+    """What is answered while the one worker is busy."""
+    passes.held[1] = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(client.rerank, ALL, user_id="ada")
+        until(lambda: passes.begun == [0, 1])
+        try:
+            return client.rerank(["c", "b", "zz"], user_id="ada", anytime=True, **more)
+        finally:
+            passes.held.pop(1).set()
+            assert order(held.result()) == BEST_FIRST
+
+
+def test_who_waits_for_a_worker_in_vain_gets_retrievals_order(
+    client: RankerClient, passes: Passes
+) -> None:
+    answer = asked_beside_a_held_call(client, passes, timeout_s=1)
+    assert order(answer) == ["b", "c", "zz"]
+    assert not_scored(answer) == ["b", "c"]
+    assert answer.is_degraded
+    assert passes.begun[:2] == [0, 1]
+    assert 0 not in passes.begun[1:], "the LLM was not asked"
+
+
+def test_with_no_place_to_wait_the_answer_comes_at_once(
+    serving: TableServing, passes: Passes
+) -> None:
+    limits = ServiceLimits(queue=1)
+    with (
+        running(serving, limits=limits, grace_s=0) as server,
+        RankerClient(server.address, timeout_s=PATIENCE_S) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        passes.held[1] = threading.Event()
+        held = [pool.submit(client.rerank, ALL, user_id="ada")]
+        until(lambda: passes.begun == [0, 1])
+        with ThreadPoolExecutor(1) as other:
+            held.append(other.submit(client.rerank, ALL, user_id="ada", top_k=1))
+            until(lambda: server.num_waiting == 1)
+            with pytest.raises(RankerError) as refused:
+                client.rerank(["a"], user_id="ada")
+            assert refused.value.reason == "QUEUE_FULL"
+            answer = client.rerank(["a"], user_id="ada", anytime=True)
+            *_, last = client.stream_rerank(["a"], user_id="ada")
+            passes.held.pop(1).set()
+    assert answer.is_degraded
+    assert answer.judged_by == "retrieval_order"
+    assert (last.items, last.is_final, last.is_degraded) == (answer.items, True, True)
+    assert [len(one.result().items) for one in held] == [5, 1]
