@@ -200,9 +200,9 @@ class InProcess(Backend):
         except StatusError as refusal:
             if not may_hurry(call, refusal) or self._num_hurrying >= self._most_hurrying:
                 raise
-            one = await self._hurried(call, job)
-            answer_in(one).timings.queue_ms = (time.perf_counter() - arrived) * 1e3
-            yield one
+            hurried = await self._hurried(call, job)
+            answer_in(hurried).timings.queue_ms = (time.perf_counter() - arrived) * 1e3
+            yield hurried
             return
         queue_ms = (time.perf_counter() - arrived) * 1e3
         told = self._begun(call, job, worker)

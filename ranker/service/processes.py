@@ -146,9 +146,9 @@ class Processes(Backend):
                 raise
             if idlest.num_hurrying >= max(1, self._limits.queue // self._num):
                 raise
-            one = await idlest.hurried(call, job)
-            answer_in(one).timings.queue_ms = (time.perf_counter() - arrived) * 1e3
-            yield one
+            hurried = await idlest.hurried(call, job)
+            answer_in(hurried).timings.queue_ms = (time.perf_counter() - arrived) * 1e3
+            yield hurried
             return
         queue_ms = (time.perf_counter() - arrived) * 1e3
         self._remember(user_key, process)
