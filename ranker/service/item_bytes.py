@@ -18,6 +18,7 @@ from ranker.pb import ranker_pb2 as pb
 from ranker.ranking import RankedItem, Status
 
 MOST_ITEMS = 50_000  # whose unchanging bytes are kept: some 15 MiB
+MOST_RANK = 2048  # up to here ranks are written in two bytes; parsers take a needless second one
 VARINT, FIXED64, BYTES = 0, 1, 2  # how a field's value is written
 
 _FIELDS = pb.RankedItem.DESCRIPTOR.fields_by_name
@@ -33,28 +34,31 @@ def varint(value: int) -> bytes:
     return bytes(written)
 
 
-def _tag(name: str, kind: int) -> bytes:
-    return varint(_FIELDS[name].number << 3 | kind)
+def _tag(name: str, kind: int) -> int:
+    return _FIELDS[name].number << 3 | kind
 
 
-# Most lengths and ranks are below this.
-_VARINTS = tuple(map(varint, range(2048)))
 _ITEMS = varint(pb.RerankResponse.DESCRIPTOR.fields_by_name["items"].number << 3 | BYTES)
 assert varint(pb.RecommendResponse.DESCRIPTOR.fields_by_name["items"].number << 3 | BYTES) == _ITEMS
-_RANK, _STATUS = _tag("rank", VARINT), _tag("status", VARINT)
-_RETRIEVAL_RANK, _EXPLANATION = _tag("retrieval_rank", VARINT), _tag("explanation", BYTES)
-_SCORE, _LOGIT = _tag("score", FIXED64), _tag("logit", FIXED64)
-_PRIOR, _PROBABILITY = _tag("retrieval_score", FIXED64), _tag("probability", FIXED64)
-_pack = struct.Struct("<cdcdcd").pack  # these fields' tags are one byte each
-_pack_one = struct.Struct("<cd").pack
+_RANKS = tuple(bytes((rank & 0x7F | 0x80, rank >> 7)) for rank in range(MOST_RANK))
+_STATUS, _RANK, _RETRIEVAL_RANK = (
+    _tag(name, VARINT) for name in ("status", "rank", "retrieval_rank")
+)
+_SCORE, _LOGIT, _PRIOR, _PROBABILITY = (
+    _tag(name, FIXED64) for name in ("score", "logit", "retrieval_score", "probability")
+)
+# A tag of one byte before every number; so all items have numbers of one length.
+_NUMBERS = struct.Struct("<BBB2sB2sBdBdBd")
+_CHANCE = struct.Struct("<Bd")
 
 
 @dataclass(frozen=True, slots=True)
 class _Fixed:
-    """What stays of an item: its own bytes, as long as these facts hold."""
+    """What stays of an item as long as these facts hold: its bytes up to the numbers."""
 
     title: str
     present: tuple[Modality, ...]
+    has_probability: bool
     written: bytes
 
 
@@ -68,32 +72,43 @@ class ItemBytes:
         """The field `items` of a response: each item with its title, in this order."""
         parts: list[bytes] = []
         status: Status | None = None
-        status_bytes = b""
+        status_number = 0
         for item, title in items:
+            rank, retrieval_rank, chance = item.rank, item.retrieval_rank, item.probability
+            is_long = rank >= MOST_RANK or retrieval_rank >= MOST_RANK
+            if is_long or item.explanation is not None:
+                parts.append(_whole(item, title))
+                continue
             fixed = self._fixed.get(item.item_id)
-            if fixed is None or fixed.title != title or fixed.present != item.present:
+            if (
+                fixed is None
+                or fixed.title != title
+                or fixed.present != item.present
+                or fixed.has_probability is (chance is None)
+            ):
                 fixed = self._kept(item, title)
             if item.status is not status:  # they come in runs
                 status = item.status
-                status_bytes = _STATUS + varint(wire.TO_STATUS[status])
-            rank, retrieval_rank = item.rank, item.retrieval_rank
-            body = b"".join(
-                (
-                    fixed.written,
-                    status_bytes,
+                status_number = wire.TO_STATUS[status]
+            parts.append(fixed.written)
+            parts.append(
+                _NUMBERS.pack(
+                    _STATUS,
+                    status_number,
                     _RANK,
-                    _VARINTS[rank] if rank < 2048 else varint(rank),
+                    _RANKS[rank],
                     _RETRIEVAL_RANK,
-                    _VARINTS[retrieval_rank] if retrieval_rank < 2048 else varint(retrieval_rank),
-                    _pack(_SCORE, item.score, _LOGIT, item.logit, _PRIOR, item.retrieval_score),
+                    _RANKS[retrieval_rank],
+                    _SCORE,
+                    item.score,
+                    _LOGIT,
+                    item.logit,
+                    _PRIOR,
+                    item.retrieval_score,
                 )
             )
-            if item.probability is not None:
-                body += _pack_one(_PROBABILITY, item.probability)
-            if item.explanation is not None:
-                told = wire.to_explanation(item.explanation).SerializeToString()
-                body += _EXPLANATION + varint(len(told)) + told
-            parts += (_ITEMS, _VARINTS[len(body)] if len(body) < 2048 else varint(len(body)), body)
+            if chance is not None:
+                parts.append(_CHANCE.pack(_PROBABILITY, chance))
         return b"".join(parts)
 
     def _kept(self, item: RankedItem, title: str) -> _Fixed:
@@ -104,6 +119,17 @@ class ItemBytes:
             title=title,
             present=[wire.TO_MODALITY[modality] for modality in item.present],
         )
-        fixed = _Fixed(title, item.present, message.SerializeToString())
+        written = message.SerializeToString()
+        has_probability = item.probability is not None
+        length = len(written) + _NUMBERS.size + has_probability * _CHANCE.size
+        fixed = _Fixed(
+            title, item.present, has_probability, b"".join((_ITEMS, varint(length), written))
+        )
         self._fixed[item.item_id] = fixed
         return fixed
+
+
+def _whole(item: RankedItem, title: str) -> bytes:
+    """One with an explanation, or of a very long list."""
+    written = wire.to_ranked_item(item, title=title).SerializeToString()
+    return b"".join((_ITEMS, varint(len(written)), written))

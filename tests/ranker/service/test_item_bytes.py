@@ -15,7 +15,7 @@ from ranker.service import item_bytes
 from ranker.service.item_bytes import ItemBytes, varint
 
 numbers = st.floats(allow_nan=False)
-ranks = st.integers(0, 2**32 - 1)
+ranks = st.integers(0, 2**32 - 1) | st.integers(0, 300)
 explanations = st.builds(
     Explanation,
     base=numbers,
