@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ranker.pb import ranker_pb2_grpc as pb_grpc
 from ranker.service.process import WorkerFailed
 from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, running, serve
+from tests.ranker import served_processes
 from tests.ranker.process_world import LOADER
 from tests.ranker.serving_world import TableServing
 
@@ -61,30 +62,11 @@ def is_alive(pid: int) -> bool:
 @contextmanager
 def served(num: int, **arguments: Any) -> Iterator[tuple[RankerServer, Any]]:
     """A server over so many worker processes, in a thread of its own, and a stub of it."""
-    loop_thread = ThreadPoolExecutor(1)
-    started: Future[RankerServer] = Future()
-
-    async def live(leaving: Future[None]) -> None:
-        try:
-            backend = await processes(launch(**arguments), num=num)
-            server = await serve(backend, config=ServerConfig(port=0))
-        except BaseException as error:
-            started.set_exception(error)
-            return
-        started.set_result(server)
-        await asyncio.wrap_future(leaving)
-        await server.stop(grace_s=0)
-
-    leaving: Future[None] = Future()
-    lived = loop_thread.submit(lambda: asyncio.run(live(leaving)))
-    try:
-        server = started.result(timeout=PATIENCE_S)
-        with grpc.insecure_channel(server.address) as channel:
-            yield server, pb_grpc.RankerServiceStub(channel)
-    finally:
-        leaving.set_result(None)
-        lived.result(timeout=PATIENCE_S)
-        loop_thread.shutdown()
+    with (
+        served_processes.served(launch(**arguments), num=num) as (server, _),
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        yield server, pb_grpc.RankerServiceStub(channel)
 
 
 def pid_of(answer: Any) -> int:
@@ -326,3 +308,31 @@ def test_calls_beyond_the_line_are_refused_whatever_computes(tmp_path: Path) -> 
         return str(caught.value.code().name)
 
     assert asyncio.run(live()) == "RESOURCE_EXHAUSTED"
+
+
+def test_an_anytime_call_that_finds_no_worker_free_is_answered_beside_the_work(
+    tmp_path: Path,
+) -> None:
+    with served(1, folder=str(tmp_path)) as (_, stub), ThreadPoolExecutor() as pool:
+        busy = pool.submit(stub.Rerank, held("a", "b"), timeout=PATIENCE_S)
+        until(lambda: len(entered(tmp_path)) == 1)
+        hurried = rerank("c", "b", "zz", anytime=True)
+        steps = pb.StreamRerankRequest(rerank=hurried)
+        answer = stub.Rerank(hurried, timeout=1)
+        [step] = stub.StreamRerank(steps, timeout=1)
+        unknown = rerank("c", anytime=True, user=pb.User(user_id="bob"))
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Rerank(unknown, timeout=1)
+        assert reason(refused.value) == "UNKNOWN_USER"
+        (tmp_path / "go").touch()
+        busy.result(timeout=PATIENCE_S)
+        assert not stub.Rerank(hurried, timeout=PATIENCE_S).degraded
+    assert answer.degraded
+    assert [one[:3:2] for one in ranked(answer)] == [
+        ("b", ranked(step.ranking)[0][2]),
+        ("c", ranked(step.ranking)[1][2]),
+        ("zz", 0.0),
+    ]
+    assert {item.status for item in answer.items[:2]} == {pb.ITEM_STATUS_NOT_SCORED}
+    assert step.is_final
+    assert step.ranking.degraded
