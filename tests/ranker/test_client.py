@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -457,21 +458,23 @@ print(json.dumps(sorted(loaded - set(sys.stdlib_module_names))))
     assert set(json.loads(run.stdout)) <= known
 
 
-def test_the_first_answer_of_the_documentation_runs_as_it_stands(
-    server: RankerServer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_request_may_bring_is_documented_as_it_runs(client: RankerClient) -> None:
     page = (REPOSITORY / "docs" / "service.md").read_text()
-    example = page.split("```python\n")[1].split("```")[0]
-    assert len(example.strip().splitlines()) <= 10
-    assert "127.0.0.1:50051" in example
-    exec(example.replace("127.0.0.1:50051", server.address), {})
-    assert capsys.readouterr().out.splitlines() == [
-        f"1 The c {1 / 3} ok",
-        "2 The b 0.2 ok",
-        "1 The e",
-        "2 The c",
-        "3 The d",
+    section = page[page.index("## What a request may bring") :]
+    example = textwrap.dedent(section.split("```python\n")[1].split("```")[0])
+    names: dict[str, Any] = {
+        "ranker": client,
+        "Interaction": Interaction,
+        "unit_vectors": np.eye(3, dtype=np.float32)[:1],
+    }
+    exec(example, names)
+    assert [(item.item_id, item.status) for item in names["answer"].items] == [
+        ("b", Status.OK),
+        ("a", Status.OK),
+        ("new", Status.OK),
+        ("c", Status.FILTERED),
     ]
+    assert [item.item_id for item in names["cheap"].items] == ["e"]
 
 
 def test_the_documentation_lists_every_reason_and_every_limit() -> None:
