@@ -1,5 +1,6 @@
 """Who may call a running server, and what everybody else is told."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 from grpc_status import rpc_status
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ranker.client import AsyncRankerClient, ClientTls, RankerClient, RankerError
 from ranker.limits import ServerConfig
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
@@ -297,3 +301,45 @@ def test_a_certificate_without_a_usable_name_is_nobodys(mutual: Mutual) -> None:
                 lambda name=name: mutual.ask(server.address, name, alternative_names=())  # type: ignore[misc]
             )
             assert code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_our_own_clients_come_in_with_a_certificate_or_a_token(
+    mutual: Mutual, path: Path, tmp_path: Path
+) -> None:
+    callers.add(path, "shop", has_token=False)
+    token = callers.add(path, "blog")
+    chain, key = write(tmp_path, mutual.authority.issue("shop"), stem="shop")
+    tls = ClientTls(ca=mutual.tls["tls_client_ca"], certificate=chain, key=key)  # type: ignore[arg-type]
+
+    async def ask_async(address: str) -> str:
+        async with AsyncRankerClient(address, timeout_s=PATIENCE_S, tls=tls, token=token) as blog:
+            return (await blog.info()).generation_id
+
+    with running(TableServing(), config=ServerConfig(**mutual.tls, callers=path)) as server:  # type: ignore[arg-type]
+        with RankerClient(server.address, timeout_s=PATIENCE_S, tls=tls) as shop:
+            assert shop.rerank(["a", "b"], user_id="ada").items
+        assert asyncio.run(ask_async(server.address)) == "g1"
+        with (
+            RankerClient(server.address, timeout_s=PATIENCE_S, tls=tls, token="wrong") as nobody,
+            pytest.raises(RankerError) as refused_one,
+        ):
+            nobody.info()
+    assert (refused_one.value.code, refused_one.value.reason) == (
+        "UNAUTHENTICATED",
+        "UNAUTHENTICATED",
+    )
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    path = tmp_path_factory.mktemp("gate") / "callers.jsonl"
+    callers.add(path, "shop")
+    return Gate.of(ServerConfig(callers=path))
+
+
+@given(authorization=st.lists(st.text(max_size=80) | st.text(max_size=80).map("Bearer ".__add__)))
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+def test_no_words_but_the_right_ones_open_the_gate(gate: Gate, authorization: list[str]) -> None:
+    with pytest.raises(StatusError) as refused_one:
+        gate.admit(authorization)
+    assert refused_one.value.code is grpc.StatusCode.UNAUTHENTICATED
