@@ -23,7 +23,7 @@ def test_a_limit_that_makes_no_sense_is_refused(limits: dict[str, int], told: st
     assert str(refused.value) == told
 
 
-@pytest.mark.parametrize("name", ["port", "metrics_port"])
+@pytest.mark.parametrize("name", ["port", "metrics_port", "rest_port"])
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_is_within_its_range(name: str, port: int) -> None:
     with pytest.raises(ValueError, match=f"server.{name} must be between 0 and 65535, got {port}"):
@@ -56,3 +56,21 @@ def test_half_a_protection_is_refused(settings: dict[str, Any], told: str) -> No
     with pytest.raises(ValueError, match="server") as refused:
         ServerConfig(**settings)
     assert str(refused.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"log_format": "xml"}, "server.log_format must be one of text, json, got 'xml'"),
+        ({"traces": "127.0.0.1:4317"}, "server.traces must be a URL of http or https, got"),
+        ({"traces_share": 1.5}, r"server.traces_share must be in \[0, 1\], got 1.5"),
+        ({"traces_share": float("nan")}, r"server.traces_share must be in \[0, 1\], got nan"),
+        ({"rest_timeout_s": 0}, "server.rest_timeout_s must be above 0, got 0"),
+        ({"rest_timeout_s": float("inf")}, "server.rest_timeout_s must be above 0, got inf"),
+    ],
+)
+def test_how_a_server_is_watched_and_asked_over_http_must_make_sense(
+    said: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        ServerConfig(**said)
