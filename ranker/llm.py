@@ -53,10 +53,11 @@ class Llm:
     def tokenize(self) -> Callable[[str], Sequence[int]]:
         """Text -> token ids, without any special tokens around them; the latest texts are kept,
         for the frame's phrases come back with every candidate."""
+        tokenizer = self.tokenizer  # self holds this function: a circle would outlive its last user
 
         @lru_cache(maxsize=KEPT_TEXTS)
         def tokenize(text: str) -> Sequence[int]:
-            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+            return tuple(tokenizer.encode(text, add_special_tokens=False))
 
         return tokenize
 
