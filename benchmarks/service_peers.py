@@ -37,7 +37,7 @@ from ranker.pb import ranker_pb2 as pb
 from ranker.prompts import EVIDENCE, STRIDE, Codes
 
 EVENTS = 20  # titles of 24 words on average: some 550 tokens
-READY_S = 120.0
+READY_S = 600.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 APP = Path(__file__).with_name("_service_cross_encoder.py")
 
