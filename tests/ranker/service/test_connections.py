@@ -82,6 +82,26 @@ def _is_refused(address: str) -> bool:
         return False
 
 
+def test_calls_beyond_a_connections_share_wait_and_hold_up_nobody_else() -> None:
+    serving = TableServing()
+    apart = [("grpc.use_local_subchannel_pool", 1)]
+    with (
+        running(serving, config=ServerConfig(port=0, streams=1)) as server,
+        grpc.insecure_channel(server.address, options=apart) as busy,
+        grpc.insecure_channel(server.address, options=apart) as other,
+    ):
+        with serving.held():
+            request = pb.RerankRequest(user=pb.User(user_id="ada"), item_ids=["a"])
+            call = pb_grpc.RankerServiceStub(busy).Rerank.future(request, timeout=PATIENCE_S)
+            assert serving.entered.acquire(timeout=PATIENCE_S)
+            with pytest.raises(grpc.RpcError) as late:
+                pb_grpc.RankerServiceStub(busy).GetInfo(pb.GetInfoRequest(), timeout=0.3)
+            assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+            assert info(other)
+        assert call.result().items
+        assert info(busy)
+
+
 def test_a_connection_that_has_come_of_age_is_renewed_without_a_failed_call() -> None:
     config = ServerConfig(port=0, connection_age_s=0.2)
     with (
