@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from ranker.service.statuses import Reason, StatusError
-from ranker.service.workers import Job, Line
+from ranker.service.workers import HURRY_S, Job, Line
 
 PATIENCE_S = 10
 
@@ -218,3 +218,37 @@ def test_a_deadline_does_not_move_with_the_clock_on_the_wall(
     job = Job(PATIENCE_S)
     monkeypatch.setattr(time, "time", lambda: 1e12)
     job.check("reranking")
+
+
+def test_whoever_takes_any_answer_stops_waiting_while_there_is_time_for_one() -> None:
+    async def live() -> tuple[StatusError, float]:
+        line = line_of("w")
+        worker = await line.turn(Job(), size=1)
+        job = Job(HURRY_S + 0.05)
+        with pytest.raises(StatusError) as refused:
+            await line.turn(job, size=1, is_anytime=True)
+        left_s = job.time_left_s
+        assert line.num_waiting == 0
+        release(line, worker)
+        assert await line.turn(Job(), size=1) == "w", "it waits for nobody who is gone"
+        return refused.value, left_s
+
+    error, left_s = asyncio.run(live())
+    assert error.reason is Reason.QUEUE_FULL
+    assert left_s <= HURRY_S
+
+
+def test_a_worker_that_is_given_in_the_moment_of_giving_up_is_not_lost() -> None:
+    async def live() -> str:
+        line = line_of("w")
+        worker = await line.turn(Job(), size=1)
+        waiting = turn(line, Job(HURRY_S), is_anytime=True)  # no time to wait at all
+        await asyncio.sleep(0)
+        release(line, worker)
+        await asyncio.gather(waiting, return_exceptions=True)
+        if not waiting.exception():
+            release(line, waiting.result())
+        async with asyncio.timeout(PATIENCE_S):
+            return await line.turn(Job(), size=1)
+
+    assert asyncio.run(live()) == "w"
