@@ -61,9 +61,10 @@ class Call:
     @property
     def message(self) -> pb.RerankRequest | pb.RecommendRequest | pb.StreamRerankRequest:
         """As it came over the wire."""
-        if self.method == "StreamRerank":
-            return pb.StreamRerankRequest(rerank=self.request)
-        return self.request
+        request = self.request
+        if self.method == "StreamRerank" and isinstance(request, pb.RerankRequest):
+            return pb.StreamRerankRequest(rerank=request)
+        return request
 
 
 class Backend(ABC):
@@ -236,23 +237,25 @@ class InProcess(Backend):
         """What the work tells, its end (None) or error at last."""
         loop, told = asyncio.get_running_loop(), asyncio.Queue[Told]()
 
-        def tell(one: Told) -> None:
-            loop.call_soon_threadsafe(told.put_nowait, one)
-
-        def end(error: BaseException | None, seconds: float) -> None:
+        def end(last: Response | None, error: BaseException | None, seconds: float) -> None:
             self._line.release(worker, size=call.num_candidates, seconds=seconds)
+            if last is not None:
+                told.put_nowait(last)
             told.put_nowait(error)
 
         def work() -> None:
-            began, error = time.monotonic(), None
+            began, last, error = time.monotonic(), None, None
             try:
                 for message in self._replier.replies(call, job):
-                    tell(message)
+                    if call.method == "StreamRerank":
+                        loop.call_soon_threadsafe(told.put_nowait, message)
+                    else:
+                        last = message  # goes with the end, which wakes the loop once
             except Exception as raised:
                 error = raised
             finally:
                 # Also where the caller is gone long before the work ends.
-                loop.call_soon_threadsafe(end, error, time.monotonic() - began)
+                loop.call_soon_threadsafe(end, last, error, time.monotonic() - began)
 
         self._executor.submit(work)
         return told

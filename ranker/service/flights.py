@@ -6,7 +6,7 @@ given up, and has until the latest of their deadlines.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from typing import Generic, TypeVar
 
 from ranker.service.workers import Job
@@ -29,7 +29,7 @@ class Flights(Generic[Reply]):
         start: Callable[[], AsyncIterator[Reply]],
         *,
         is_anytime: bool = False,
-    ) -> AsyncIterator[Reply]:
+    ) -> AsyncGenerator[Reply, None]:
         """What `start` gives, or what it gave to an equal call that is under way.
 
         Args:
@@ -72,7 +72,7 @@ class _Flight(Generic[Reply]):
         self._over = over
         self._task = asyncio.create_task(self._computed(start))
 
-    async def joined(self) -> AsyncIterator[Reply]:
+    async def joined(self) -> AsyncGenerator[Reply, None]:
         """All replies from the first on."""
         self._num_waiting += 1
         num_read = 0

@@ -86,11 +86,13 @@ class RankerService(pb_grpc.RankerServiceServicer):
 
     async def Rerank(self, request: pb.RerankRequest, context: Any) -> pb.RerankResponse:
         """Orders the caller's items; items that the generation does not hold come last."""
-        return await self._answer("Rerank", request, context)
+        response: pb.RerankResponse = await self._answer("Rerank", request, context)
+        return response
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Retrieves candidates and orders them."""
-        return await self._answer("Recommend", request, context)
+        response: pb.RecommendResponse = await self._answer("Recommend", request, context)
+        return response
 
     async def StreamRerank(
         self, request: pb.StreamRerankRequest, context: Any
@@ -130,7 +132,7 @@ class RankerService(pb_grpc.RankerServiceServicer):
             )
             async with aclosing(replies):
                 async for reply in replies:
-                    message = type(reply)()
+                    message: Any = type(reply)()
                     message.CopyFrom(reply)  # others may wait for the same reply
                     answer = answer_in(message)
                     answer.request_id = request_id

@@ -33,7 +33,7 @@ from ranker.service.statuses import StatusError
 from ranker.service.workers import Job
 from ranker.serving import Serving
 
-REQUESTS = {
+REQUESTS: dict[str, Any] = {
     "Rerank": pb.RerankRequest,
     "Recommend": pb.RecommendRequest,
     "StreamRerank": pb.StreamRerankRequest,
@@ -115,10 +115,10 @@ class Worker:
                         is_hurried=kind == "hurry",
                     )
                 )
-            case "drop" if job := self._jobs.get(header["call"]):
-                job.drop()
-            case "extend" if job := self._jobs.get(header["call"]):
-                job.extend_to(header["left_s"])
+            case "drop" if known := self._jobs.get(header["call"]):
+                known.drop()
+            case "extend" if known := self._jobs.get(header["call"]):
+                known.extend_to(header["left_s"])
             case "quit":
                 self._works.put(None)
 

@@ -31,7 +31,7 @@ class Job:
 
     def __init__(self, deadline_s: float | None = None) -> None:
         """`deadline_s` counts from now; None waits for ever."""
-        self.extend_to(deadline_s)
+        self._until = _moment(deadline_s)
         self._is_dropped = threading.Event()
         self._on_extended: Callable[[], None] | None = None
 
@@ -58,7 +58,7 @@ class Job:
 
     def extend_to(self, deadline_s: float | None) -> None:
         """Waits this long from now; None, for ever."""
-        self._until = math.inf if deadline_s is None else time.monotonic() + deadline_s
+        self._until = _moment(deadline_s)
 
     def when_extended(self, tell: Callable[[], None] | None) -> None:
         """Who wants to know that there is more time, because the work is done elsewhere."""
@@ -229,3 +229,7 @@ class Line(Generic[Worker]):
         """How long the present queue will take, by the mean of the recent past."""
         num_workers = max(1, self._num_workers)
         return max(LEAST_RETRY_S, self._mean_s * (len(self._waiting) + 1) / num_workers)
+
+
+def _moment(deadline_s: float | None) -> float:
+    return math.inf if deadline_s is None else time.monotonic() + deadline_s
