@@ -110,8 +110,8 @@ class OnlineReader:
     def num_bytes(self) -> int:
         """What the cache holds now."""
         with self._lock:
-            held = [*self._rows.values(), *self._vectors.values()]
-            return sum(one.num_bytes for one in held)
+            rows = sum(one.num_bytes for one in self._rows.values())
+            return rows + sum(one.num_bytes for one in self._vectors.values())
 
     @property
     def counts(self) -> CacheCounts:

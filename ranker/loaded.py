@@ -97,7 +97,8 @@ class LoadedGeneration:
         row = self.items.row_of.get(item_id)
         if row is None:
             return b""
-        return self.tokens_ND[row].tobytes() + self.titles.get(item_id, "").encode()
+        tokens: bytes = self.tokens_ND[row].tobytes()
+        return tokens + self.titles.get(item_id, "").encode()
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
         """The user's stored events, oldest first; None for a user the store does not know."""
