@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ranker.limits import ServerConfig, ServiceLimits
 from ranker.service.server import RankerServer, running
@@ -20,6 +22,12 @@ PATIENCE_S = 10
 BODY = {"query": "ada", "documents": ["a", "b"]}
 HEAD = "POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 TIMEOUT_MS = "x-timeout-ms"
+KIND = {"content-type": "application/json"}
+FIELDS = (
+    *("query", "documents", "top_n", "return_documents", "model", "request_id", "generation_id"),
+    *("behavior", "filter", "weights", "anytime", "text", "user_id", "history", "recent", "top_k"),
+    *("num_candidates", "exclude_item_ids", "item_id", "timestamp", "weight", "among", "column"),
+)
 
 
 @pytest.fixture
@@ -179,3 +187,44 @@ def test_a_trace_is_told_to_those_who_watch(
         httpx.get(url, headers={"traceparent": parent}).raise_for_status()
     [record] = [one for one in caplog.records if one.name == "ranker.requests"]
     assert vars(record)["request"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    path=st.sampled_from(["/v1/rerank", "/v2/rerank", "/v1/recommend"]),
+    body=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=6),
+    base=st.sampled_from([{}, BODY, {"user_id": "ada"}]),
+)
+def test_any_body_is_answered_or_refused_and_nothing_is_the_servers_fault(
+    http: httpx.Client, path: str, body: dict[str, Any], base: dict[str, Any]
+) -> None:
+    content = json.dumps({**base, **body}).encode()
+    response = http.post(path, content=content, headers={"content-type": "application/json"})
+    assert response.status_code in {200, 400, 404, 413}
+    assert response.json()
+
+
+@pytest.mark.parametrize("name", ["query", "documents", "request_id", "behavior", "generation_id"])
+def test_half_a_character_is_the_callers_fault(http: httpx.Client, name: str) -> None:
+    value = ["\ud800"] if name == "documents" else "\ud800"
+    content = json.dumps({**BODY, name: value}).encode()
+    assert posted(http, content).status_code == 400
+
+
+def test_half_a_character_in_a_fields_name_is_the_callers_fault(http: httpx.Client) -> None:
+    response = http.post("/v1/recommend", content=b'{"user_id": "ada", "\\ud800": 1}', headers=KIND)
+    assert response.status_code == 400
