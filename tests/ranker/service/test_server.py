@@ -166,7 +166,7 @@ def test_a_port_is_free_again_after_its_server_stopped() -> None:
 def test_a_host_of_another_machine_is_refused_with_what_to_do() -> None:
     with (
         pytest.raises(ValueError, match=r"set server\.host to an address of this machine"),
-        running(TableServing(), config=ServerConfig(host="192.0.2.1", port=0)),
+        running(TableServing(), config=ServerConfig(host="192.0.2.1", port=0, insecure=True)),
     ):
         pass
 
