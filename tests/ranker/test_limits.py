@@ -13,6 +13,8 @@ from ranker.limits import ServerConfig, ServiceLimits
     [
         ({"workers": 0}, "limits.workers must be at least 1, got 0"),
         ({"queue": -1}, "limits.queue must be at least 0, got -1"),
+        ({"text_length": -1}, "limits.text_length must be at least 0, got -1"),
+        ({"filter_values": 1001}, "limits.filter_values must be at most 1000, got 1001"),
         ({"candidates": 50}, "limits.default_candidates is 100, beyond limits.candidates = 50"),
         ({"top_k": 5}, "limits.default_top_k is 10, beyond limits.top_k = 5"),
     ],

@@ -5,15 +5,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedders.items import Interaction, Modality
 from ranker import wire
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.ranking import Status
+from retrieval.filters import Among, Between, Filter
 from tests.ranker.serving_world import BORN, TableServing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6)
 
 
 def test_every_modality_and_status_has_its_value_on_the_wire() -> None:
@@ -43,6 +47,42 @@ def test_a_history_crosses_with_its_times_and_its_order() -> None:
 def test_an_empty_history_is_a_user_too() -> None:
     message = wire.to_user(user_id=None, history=())
     assert pb.User.FromString(message.SerializeToString()).WhichOneof("identity") == "history"
+
+
+@given(
+    among=st.dictionaries(TEXTS, st.frozensets(TEXTS, min_size=1, max_size=3), max_size=3),
+    between=st.dictionaries(TEXTS, st.floats(-9, 9), max_size=3),
+    allow=st.none() | st.frozensets(TEXTS, min_size=1, max_size=3),
+    deny=st.frozensets(TEXTS, max_size=3),
+)
+def test_a_filter_crosses_unchanged(
+    among: dict[str, frozenset[str]],
+    between: dict[str, float],
+    allow: frozenset[str] | None,
+    deny: frozenset[str],
+) -> None:
+    filter = Filter(
+        among=tuple(Among(column=name, values=values) for name, values in among.items()),
+        between=tuple(Between(column=name, low=low) for name, low in between.items()),
+        allow=allow,
+        deny=deny,
+    )
+    message = pb.Filter.FromString(wire.to_filter(filter).SerializeToString())
+    assert wire.from_filter(message) == (None if filter.is_empty else filter)
+
+
+def test_a_filter_that_allows_nothing_never_leaves() -> None:
+    with pytest.raises(ValueError, match="no item could be answered"):
+        wire.to_filter(Filter(allow=frozenset()))
+
+
+def test_a_server_that_knows_fewer_limits_is_understood() -> None:
+    sent = wire.to_info(TableServing().info, ServiceLimits())
+    for name in ("text_length", "vector_bytes", "filter_conditions", "filter_values"):
+        sent.limits.ClearField(name)
+    sent.limits.ClearField("filter_item_ids")
+    limits = wire.from_info(sent).limits
+    assert (limits.text_length, limits.vector_bytes, limits.filter_item_ids) == (0, 0, 0)
 
 
 def test_spaces_cross_with_their_ids() -> None:
