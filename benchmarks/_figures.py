@@ -24,6 +24,8 @@ from rich.table import Table
 Figure = dict[str, float]
 
 WIDTH = 110  # of a table in a pipe
+DATA = Path(__file__).parents[2] / "shared" / "data"
+"""Beside the repository, unless the variable SOMMELIER_SHARED_DATA names another folder."""
 
 
 def parser(about: str) -> ArgumentParser:
@@ -32,6 +34,14 @@ def parser(about: str) -> ArgumentParser:
     options.add_argument("--rounds", type=int, default=5, help="how often everything is measured")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return options
+
+
+def data_folder(name: str = "") -> Path:
+    """The folder of all data sets, or of one of them; a benchmark ends where there is none."""
+    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA) / name
+    if not folder.is_dir():
+        sys.exit(f"no folder {folder}: set SOMMELIER_SHARED_DATA to where the data sets lie")
+    return folder
 
 
 def figure(values: Sequence[float]) -> Figure:

@@ -15,8 +15,6 @@ again; a run that was cut off goes on.
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +27,7 @@ from _emotify_baselines import TREES, Baseline, C, columns
 from _emotify_baselines import scores as baseline_scores
 from _emotify_ranker import BOTH, Setting, Variant, make_llm
 from _emotify_ranker import scores as ranker_scores
-from _figures import Figure, parser, publish
+from _figures import Figure, data_folder, parser, publish
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
@@ -37,8 +35,6 @@ from embedders.items import Modality
 from evaluation.scored import auc
 from retrieval.concatenated import ItemVectors
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-"""Beside the repository, unless the variable SOMMELIER_SHARED_DATA names another folder."""
 CACHE = Path(__file__).parents[1] / "build" / "atflrec_emotify"
 FORMAT = 1  # raised when the same settings would give other scores
 KS = (16, 64, 256)
@@ -252,9 +248,7 @@ def main() -> None:
     given = options.parse_args()
     if given.rounds < 2:
         options.error("an interval needs at least 2 rounds, each of which is a draw")
-    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA) / "emotify"
-    if not folder.is_dir():
-        sys.exit(f"no folder {folder}: set SOMMELIER_SHARED_DATA")
+    folder = data_folder("emotify")
     torch.set_num_threads(1)
     bench = Bench(folder, given.cache)
     if given.tune:

@@ -13,15 +13,13 @@ looked at by this script alone, at its end. Two rows of a published table stand 
 """
 
 import hashlib
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from _figures import Figure, cpu_seconds, figure, parser, publish
+from _figures import Figure, cpu_seconds, data_folder, figure, parser, publish
 from _games import (
     ROUTES,
     Games,
@@ -48,8 +46,6 @@ from retrieval.sequence_config import SequenceConfig
 from retrieval.sequence_training import fit as fit_sequence
 from retrieval.tensor_file import read, write
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-"""Beside the repository, unless the variable SOMMELIER_SHARED_DATA names another folder."""
 CACHE = Path(__file__).parents[1] / "build" / "games_recall"
 SEQUENCE = SequenceConfig(
     dim=128,
@@ -327,9 +323,7 @@ def main() -> None:
     options.add_argument("--choose", action="store_true", help="fit the weights on valid, and stop")
     options.add_argument("--threads", type=int, default=2)
     given = options.parse_args()
-    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA) / "games"
-    if not folder.is_dir():
-        sys.exit(f"no folder {folder}: set SOMMELIER_SHARED_DATA to where the data sets lie")
+    folder = data_folder("games")
     torch.set_num_threads(given.threads)
     games = load(folder)
     items = concatenate([text_vectors(games, cache=CACHE)], item_ids=games.item_ids)

@@ -14,19 +14,17 @@ and valid. A round is a seed: of the retriever's models, the LLM, and the ranker
 models behind the training lists are those of the first seed for all.
 """
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from _figures import Figure, figure, parser, publish
+from _figures import Figure, data_folder, figure, parser, publish
 from _games import ROUTES, Games, load, ndcg_at, text_vectors
 from _games_lists import Finder, Lists, joined, training_lists
 from _games_ranker import CONFIG, Ranker, adapter, quick, vectors
-from games_recall import CACHE, DATA, trained
+from games_recall import CACHE, trained
 from numpy.typing import NDArray
 
 from evaluation.significance import paired_bootstrap
@@ -261,9 +259,7 @@ def main() -> None:
     options.add_argument("--history", type=int, help="events that the ranker reads, as an ablation")
     options.add_argument("--threads", type=int, default=2)
     given = options.parse_args()
-    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA) / "games"
-    if not folder.is_dir():
-        sys.exit(f"no folder {folder}: set SOMMELIER_SHARED_DATA to where the data sets lie")
+    folder = data_folder("games")
     torch.set_num_threads(given.threads)
     games = load(folder)
     world = World(

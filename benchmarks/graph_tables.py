@@ -8,8 +8,6 @@ cannot be found, and count in the ideal. The configurations were chosen on `vali
 number of epochs, which is fixed: nothing looks at `test` but the measurement.
 """
 
-import os
-import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +17,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from _figures import Figure, cpu_seconds, figure, parser, publish
+from _figures import Figure, cpu_seconds, data_folder, figure, parser, publish
 
 from embedders.graph_config import GraphConfig
 from embedders.graph_embedder import GraphEmbedder
@@ -27,8 +25,6 @@ from embedders.registry import fit_graph
 from evaluation.metrics import ndcg, recall
 
 K = 20
-DATA = Path(__file__).parents[2] / "shared" / "data"
-"""Beside the repository, unless the variable SOMMELIER_SHARED_DATA names another folder."""
 LASTFM = GraphConfig(
     dim=65,  # 64 are trained, as in the published rows; one carries the items' lengths
     compare="dot",
@@ -130,9 +126,7 @@ def main() -> None:
     options.add_argument("--split", choices=("valid", "test"), default="test")
     options.add_argument("--epochs", type=int, help="fewer, to try the script out")
     given = options.parse_args()
-    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA)
-    if not folder.is_dir():
-        sys.exit(f"no folder {folder} of data sets: set SOMMELIER_SHARED_DATA")
+    folder = data_folder()
     torch.set_num_threads(1)
     figures: dict[str, Figure] = {}
     meanings: dict[str, str] = {}

@@ -11,8 +11,6 @@ Items that nobody had touched get a graph vector from what they resemble, as in 
 item has no event before the cut: its recall is over the users who chose one.
 """
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from _figures import Figure, figure, parser, publish
+from _figures import Figure, data_folder, figure, parser, publish
 from numpy.typing import NDArray
 
 from embedders.catalog import Catalog, read
@@ -48,8 +46,6 @@ from retrieval.retriever import Retriever
 from retrieval.sequence_config import SequenceConfig
 from retrieval.tuning import fit_weights
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-"""Beside the repository, unless the variable SOMMELIER_SHARED_DATA names another folder."""
 CACHE = Path(__file__).parents[1] / "build" / "modality_recall"
 KS = (20, 100)
 GRAPH_SHARE, CUT_SHARE = 0.7, 0.85  # of the events of a set without a given split
@@ -302,9 +298,7 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--quick", action="store_true", help="small models, to try it out")
     given = options.parse_args()
-    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA)
-    if not folder.is_dir():
-        sys.exit(f"no folder {folder} of data sets: set SOMMELIER_SHARED_DATA")
+    folder = data_folder()
     torch.set_num_threads(1)
     figures: dict[str, Figure] = {}
     meanings: dict[str, str] = {}

@@ -13,7 +13,6 @@ Every side ranks all items but those that the user has met, and is measured by o
 LightGCN asks for dgl with an old torch, so that LightGCN stands in `graph_tables` as published.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from _figures import Figure, figure, parser, publish
+from _figures import Figure, data_folder, figure, parser, publish
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -239,9 +238,7 @@ def main() -> None:
         help="of Cornac's, two minutes each on one core; none leaves it out",
     )
     given = options.parse_args()
-    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or graph_tables.DATA)
-    if not folder.is_dir():
-        sys.exit(f"no folder {folder} of data sets: set SOMMELIER_SHARED_DATA")
+    folder = data_folder()
     torch.set_num_threads(1)
     found: dict[str, list[float]] = {}
     for name in given.sets:

@@ -13,8 +13,6 @@ Every adapter is kept under `build/tmf_ablation`, as is what it measured: a seco
 
 import hashlib
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _figures import Figure, cpu_seconds, figure, parser, publish
+from _figures import Figure, cpu_seconds, data_folder, figure, parser, publish
 from _tmf_measures import Measured, drawn, measure
 from _tmf_models import VARIANTS, Score, adapter, config_of, retrieved, scorer
 from _tmf_sets import Asked, Moments, load, short_lists
@@ -36,8 +34,6 @@ from retrieval.candidates import Query
 from retrieval.popularity import Popular, popularity
 from retrieval.retriever import Retriever
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-"""Beside the repository, unless the variable SOMMELIER_SHARED_DATA names another folder."""
 CACHE = Path(__file__).parents[1] / "build" / "tmf_ablation"
 SETS = ("lastfm", "movielens")
 GROUPS = {
@@ -229,9 +225,7 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="a few steps, to try it out")
     options.add_argument("--untimed", action="store_true", help="leave out what scoring takes")
     given = options.parse_args()
-    folder = Path(os.environ.get("SOMMELIER_SHARED_DATA") or DATA)
-    if not folder.is_dir():
-        sys.exit(f"no folder {folder} of data sets: set SOMMELIER_SHARED_DATA")
+    folder = data_folder()
     torch.set_num_threads(1)
     moments = {name: load(folder / name) for name in given.sets}
     benches = [

@@ -1,6 +1,6 @@
 """What the benchmark measures with: histories, stored lists, places, and BM25 on titles."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,22 +9,14 @@ import pytest
 
 from evaluation.metrics import ndcg
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def modules() -> SimpleNamespace:
-    """The benchmark's files, found as when it runs as a script."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import _games
-        import _games_published
-        import _games_signals
-        import games_recall
-    finally:
-        sys.path.remove(str(FOLDER))
-    return SimpleNamespace(
-        games=_games, published=_games_published, signals=_games_signals, recall=games_recall
+def modules(benchmark_modules: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    return benchmark_modules(
+        games="_games",
+        published="_games_published",
+        signals="_games_signals",
+        recall="games_recall",
     )
 
 

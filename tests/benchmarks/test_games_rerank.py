@@ -1,6 +1,6 @@
 """What the benchmark measures with, on a small world of two tastes, through its own functions."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,28 +13,17 @@ from embedders.items import Modality
 from embedders.vectors import Embeddings, Space
 from retrieval.concatenated import concatenate
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 ITEMS, USERS, EVENTS = 64, 40, 8
 
 
 @pytest.fixture(scope="module")
-def modules() -> SimpleNamespace:
-    """The benchmark's files, found as when it runs as a script."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import _games
-        import _games_lists
-        import _games_ranker
-        import games_recall
-        import games_rerank
-    finally:
-        sys.path.remove(str(FOLDER))
-    return SimpleNamespace(
-        games=_games,
-        lists=_games_lists,
-        ranker=_games_ranker,
-        recall=games_recall,
-        rerank=games_rerank,
+def modules(benchmark_modules: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    return benchmark_modules(
+        games="_games",
+        lists="_games_lists",
+        ranker="_games_ranker",
+        recall="games_recall",
+        rerank="games_rerank",
     )
 
 

@@ -1,7 +1,7 @@
 """What the benchmark rests on: no choice leaks, lists are the same for all, variants differ in
 what their names say."""
 
-import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,28 +13,17 @@ from embedders.items import Modality
 from embedders.vectors import Embeddings, Space, normalize
 from retrieval.concatenated import concatenate
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def modules() -> SimpleNamespace:
-    """The benchmark's files, found as when it runs as a script."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import _tmf_measures
-        import _tmf_models
-        import _tmf_sets
-        import _tmf_worlds
-        import tmf_ablation
-    finally:
-        sys.path.remove(str(FOLDER))
-    return SimpleNamespace(
-        measures=_tmf_measures,
-        models=_tmf_models,
-        sets=_tmf_sets,
-        worlds=_tmf_worlds,
-        main=tmf_ablation,
+def modules(benchmark_modules: Callable[..., SimpleNamespace]) -> SimpleNamespace:
+    return benchmark_modules(
+        measures="_tmf_measures",
+        models="_tmf_models",
+        sets="_tmf_sets",
+        worlds="_tmf_worlds",
+        main="tmf_ablation",
     )
 
 
