@@ -152,6 +152,12 @@ def overload(asked: Namespace) -> Values:
                 run(replace(size, rate=times * most, deadline_s=TIMEOUT_S, seed=10 * n + times))
                 for times in (1, 3)
             )
+            if not once.answered_ms:
+                raise RuntimeError(
+                    f"no call of {size.num_candidates} candidates was answered within "
+                    f"{TIMEOUT_S} s: the machine is too busy, or ask for fewer by "
+                    f"--overload-candidates"
+                )
             for name, value in {
                 "goodput_at_3x_over_1x": thrice.goodput / once.goodput,
                 "goodput_at_3x_over_capacity": thrice.goodput / most,
