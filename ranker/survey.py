@@ -6,7 +6,7 @@ behaviors that prompts have words for, and for the features that the prior is fi
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,27 +54,38 @@ def survey(examples: Sequence[Example], *, blocks: Sequence[str], config: Ranker
     Raises:
         ValueError: an example without a chosen candidate, or without another.
     """
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     events: dict[tuple[str, float | None], Interaction] = {}
     asked: set[str] = set()
     found, is_chosen = [], []
-    for place in range(len(examples)):
-        example = examples[place]
-        every_NF, kept = features(example.candidates, blocks), unmasked(example)
-        found.append(every_NF[list(kept)])
-        is_chosen.append(_told_apart(example, kept, place))
-        whole.update(_read(example) + every_NF.tobytes())
+    for example, features_NF, is_chosen_N in _told(examples, blocks, digest):
+        found.append(features_NF)
+        is_chosen.append(is_chosen_N)
         for event in example.query.history or ():
             events.setdefault((event.behavior, event.weight), event)
         if config.prompt.asks_behavior and example.query.behavior is not None:
             asked.add(example.query.behavior)
     return Survey(
-        fingerprint=whole.hexdigest(),
+        fingerprint=digest.hexdigest(),
         behaviors=vocabulary(events.values(), asked=asked),
         asked=tuple(sorted(asked)),
         features=tuple(found),
         is_chosen=tuple(is_chosen),
     )
+
+
+def _told(
+    examples: Sequence[Example], blocks: Sequence[str], digest: "hashlib._Hash"
+) -> Iterator[tuple[Example, NDArray[np.float32], NDArray[np.bool_]]]:
+    """Each example with its unmasked candidates' features and which of them were chosen.
+
+    All that is read of it goes into the digest, the masked ones' features, too.
+    """
+    for place in range(len(examples)):
+        example = examples[place]
+        every_NF, kept = features(example.candidates, blocks), unmasked(example)
+        digest.update(_read(example) + every_NF.tobytes())
+        yield example, every_NF[list(kept)], _told_apart(example, kept, place)
 
 
 def unmasked(example: Example) -> tuple[int, ...]:
@@ -105,12 +116,10 @@ def fingerprint(examples: Sequence[Example], *, blocks: Sequence[str]) -> str:
     Raises:
         ValueError: an example without a chosen candidate, or without another.
     """
-    whole = hashlib.sha256()
-    for place in range(len(examples)):
-        example = examples[place]
-        _told_apart(example, unmasked(example), place)
-        whole.update(_read(example) + features(example.candidates, blocks).tobytes())
-    return whole.hexdigest()
+    digest = hashlib.sha256()
+    for _ in _told(examples, blocks, digest):
+        pass
+    return digest.hexdigest()
 
 
 def adapter_name(

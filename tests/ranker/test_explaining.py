@@ -30,15 +30,8 @@ CLOSE = 2e-4  # one pass for each prompt rounds otherwise than the packed one
 
 @pytest.fixture(scope="module")
 def reranker(adapter: Path, model: RankerModel) -> LlmReranker:
-    return LlmReranker(
-        model,
-        item_ids=ITEMS.item_ids,
-        tokens_ND=tokens.fuse(adapter, ITEMS).vectors_ND,
-        present={},
-        titles=model_world.TITLES,
-        generation_id="g",
-        explainer=Explainer(model, ITEMS, weights=RETRIEVER.weights_of),
-    )
+    explainer = Explainer(model, ITEMS, weights=RETRIEVER.weights_of)
+    return model_world.reranker(adapter, model, explainer=explainer)
 
 
 def by_hand(

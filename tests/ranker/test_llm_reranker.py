@@ -30,19 +30,8 @@ UNKNOWN = [Candidate(item_id=one, score=0.5, rank=30 + n) for n, one in enumerat
 
 @pytest.fixture(scope="module")
 def reranker(adapter: Path, model: RankerModel) -> LlmReranker:
-    present = {
-        item_id: tuple(one for one, there in zip(ITEMS.modalities, row, strict=True) if there)
-        for item_id, row in zip(ITEMS.item_ids, ITEMS.is_present_NM, strict=True)
-    }
-    return LlmReranker(
-        model,
-        item_ids=ITEMS.item_ids,
-        tokens_ND=tokens.fuse(adapter, ITEMS).vectors_ND,
-        present=present,
-        titles=model_world.TITLES,
-        generation_id="g-000007",
-        explainer=Explainer(model, ITEMS, weights=model_world.retriever(ITEMS).weights_of),
-    )
+    explainer = Explainer(model, ITEMS, weights=model_world.retriever(ITEMS).weights_of)
+    return model_world.reranker(adapter, model, explainer=explainer)
 
 
 def by_id(ranking: Ranking) -> dict[str, tuple[float, float]]:
