@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 
 from ranker.answers import RankerError
 from ranker.client import RankerClient
+from ranker.generation import MANIFEST, Generations
 from ranker.loaded import LoadedGeneration
 from ranker.ranking import Status
 from ranker.service.server import RankerServer, running
@@ -22,6 +25,7 @@ from sommelier.serve import in_processes, loaded
 from sommelier.settings_file import load
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
+from tests.sommelier.conftest import Run
 
 USER = "user-0003"
 ITEMS = ("box-0004", "box-0002", "nothing", "box-0009")
@@ -199,3 +203,34 @@ def test_the_command_answers_over_http_and_logs_each_request_as_an_object(built:
     request = json.loads(line)
     assert (request["request_id"], request["protocol"], request["code"]) == ("r1", "http", "OK")
     assert (request["items"], request["scored"]) == (4, 3)
+
+
+@pytest.mark.slow
+def test_a_roll_back_by_command_is_followed_by_the_server(run: Run, copy_of_built: Path) -> None:
+    generations = Generations(load(copy_of_built).paths.generations)
+    shutil.copytree(generations.root / "g-000001", generations.root / "g-000002")
+    manifest = generations.root / "g-000002" / MANIFEST
+    manifest.write_text(manifest.read_text().replace("g-000001", "g-000002"))
+    generations.point("g-000002")
+    settings = ["--settings", str(copy_of_built), "--set", "server.port=0"]
+    settings += ["--set", "server.follow_s=0.2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "sommelier", "serve", *settings],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        told = next(line for line in command.stdout if "listening on" in line)
+        address = told.split("listening on ")[1].split(";")[0]
+        with RankerClient(address, timeout_s=30) as client:
+            assert client.info().generation_id == "g-000002"
+            result = run("rollback", "--settings", copy_of_built)
+            assert result.exit_code == 0, result.stderr
+            give_up = time.monotonic() + 60
+            while client.info().generation_id != "g-000001":
+                assert time.monotonic() < give_up
+                time.sleep(0.05)
+            assert client.recommend(user_id=USER).generation_id == "g-000001"
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(timeout=60) == 0
