@@ -90,6 +90,7 @@ WHOLE_ROUTES = {  # what no single file promises
     "tests/ranker/service/test_faults_network.py",
     "tests/ranker/service/test_faults_processes.py",
     "tests/ranker/service/test_faults_publishing.py",
+    "tests/ranker/service/test_faults_store.py",
     "tests/ranker/service/test_fuzzing.py",
     "tests/ranker/service/test_generations_under_load.py",
     "tests/ranker/test_determinism.py",
