@@ -38,7 +38,10 @@ from ranker.prompts import EVIDENCE, STRIDE, Codes
 
 EVENTS = 20  # titles of 24 words on average: some 550 tokens
 READY_S = 600.0
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ALONE = {
+    **{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    **{"INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1"},  # nobody is told of it
+}
 APP = Path(__file__).with_name("_service_cross_encoder.py")
 
 Prompt = tuple[bytes, dict[str, Any]]
@@ -51,7 +54,7 @@ class Peer:
         """Start it, and wait until it answers."""
         self._port, self._path = port, path
         self._process = subprocess.Popen(
-            command, env={**os.environ, **ONE_THREAD}, stdout=subprocess.DEVNULL
+            command, env={**os.environ, **ALONE}, stdout=subprocess.DEVNULL
         )
         until = time.monotonic() + READY_S
         while time.monotonic() < until and self._process.poll() is None:
