@@ -25,7 +25,7 @@ class FusionConfig:
 
     width: int = 64
     heads: int = 4
-    num_tokens: int = 2
+    num_tokens: int = 4
     """Soft tokens for each item, in the LLM's embedding space."""
     has_cross_attention: bool = True
     """CMA: text asks the other modalities, and they ask text (TMF)."""
