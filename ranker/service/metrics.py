@@ -10,8 +10,10 @@ raises is logged while everything else is still told.
 """
 
 from collections import Counter as Tally
+from functools import cache
 from operator import attrgetter
 from threading import Thread
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
@@ -52,17 +54,19 @@ class Metrics(Readings):
         self._degraded = self._counter(
             "degraded", "Answers cut short by their deadline, or from old histories.", "method"
         )
+        # Else the library looks up each series again, in several steps and under a lock.
+        self._of: Any = cache(lambda metric, *labels: metric.labels(*labels))
         self._http: tuple[WSGIServer, Thread] | None = None
 
     def observe(self, exchange: Exchange) -> None:
         """One request has ended."""
-        self._requests.labels(exchange.method, exchange.code).inc()
+        self._of(self._requests, exchange.method, exchange.code).inc()
         if exchange.reason:
-            self._refusals.labels(exchange.method, exchange.reason).inc()
+            self._of(self._refusals, exchange.method, exchange.reason).inc()
         if exchange.reason == RATE_LIMITED:
-            self._limited.labels(exchange.caller).inc()
+            self._of(self._limited, exchange.caller).inc()
         if exchange.first_s is not None:
-            self._latency.labels(exchange.method, "first").observe(exchange.first_s)
+            self._of(self._latency, exchange.method, "first").observe(exchange.first_s)
         if exchange.answer is not None and not exchange.reason:
             self._observe_answer(exchange.method, exchange.answer)
 
@@ -70,12 +74,12 @@ class Metrics(Readings):
         timings = answer.timings
         for stage in STAGES:
             seconds = getattr(timings, f"{stage}_ms") / 1e3
-            self._latency.labels(method, stage).observe(seconds)
-        self._candidates.labels(method).observe(answer.scored_count)
+            self._of(self._latency, method, stage).observe(seconds)
+        self._of(self._candidates, method).observe(answer.scored_count)
         for status, count in Tally(map(_status, answer.items)).items():
-            self._items.labels(method, STATUS_NAMES[status]).inc(count)
+            self._of(self._items, method, STATUS_NAMES[status]).inc(count)
         if answer.degraded:
-            self._degraded.labels(method).inc()
+            self._of(self._degraded, method).inc()
 
     def _counter(self, name: str, told: str, *labels: str) -> Counter:
         return Counter(f"sommelier_{name}", told, labels, registry=self.registry)
