@@ -34,7 +34,7 @@ from ranker.service.store_watch import STORE, watch_store
 from ranker.serving import Serving, ServingInfo
 
 if TYPE_CHECKING:
-    from ranker.service.rest_server import RestServer
+    from ranker.service.rest.server import RestServer
 
 __all__ = ["PortInUseError", "RankerServer", "ServerConfig", "run_until_signal", "running", "serve"]
 
@@ -328,7 +328,7 @@ def _rest(
         return None
     connections.check_exposure(config.rest_host, config)
     try:
-        from ranker.service.rest import rest_server
+        from ranker.service.rest.app import rest_server
     except ImportError as error:
         raise ImportError(REST) from error
     return rest_server(service, config=config, limits=limits, **parts)

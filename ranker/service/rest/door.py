@@ -18,9 +18,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ranker.limits import ServerConfig, ServiceLimits
-from ranker.service import rest_refusals, statuses
+from ranker.service import statuses
 from ranker.service.authentication import AUTHORIZATION, Gate
 from ranker.service.exchange import TRACE_HEADERS, Exchange, Exchanges
+from ranker.service.rest import refusals
 from ranker.service.statuses import StatusError
 
 TIMEOUT = "x-timeout-ms"
@@ -204,11 +205,11 @@ def _invalid(error: RequestValidationError) -> StatusError:
 
 
 def _refused(error: StatusError, named: Callable[[str], str], *, request_id: str) -> Response:
-    refusal = rest_refusals.to_refusal(error, named)
+    refusal = refusals.to_refusal(error, named)
     return JSONResponse(
         refusal.model_dump(exclude_none=True),
-        status_code=rest_refusals.http_code(refusal),
-        headers={**rest_refusals.headers(refusal), **with_id(request_id)},
+        status_code=refusals.http_code(refusal),
+        headers={**refusals.headers(refusal), **with_id(request_id)},
     )
 
 

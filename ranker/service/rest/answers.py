@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from pydantic import BaseModel
 
 from ranker.pb import ranker_pb2 as pb
-from ranker.service.rest_requests import RerankBody
+from ranker.service.rest.requests import RerankBody
 
 LARGEST = 700.0  # the exponential of more is beyond what a double holds
 MODALITIES = {

@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from ranker.service import statuses
-from ranker.service.rest_refusals import headers, http_code, to_refusal
+from ranker.service.rest.refusals import headers, http_code, to_refusal
 from ranker.service.statuses import StatusError
 
 

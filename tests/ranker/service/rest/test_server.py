@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from ranker.limits import ServerConfig
-from ranker.service import rest_server
+from ranker.service.rest import server as rest_server
 from ranker.service.server import PortInUseError, RankerServer, running
 from tests.ranker.certificates import Authority, write
 from tests.ranker.serving_world import TableServing
@@ -94,7 +94,7 @@ def test_others_may_not_reach_it_without_tls() -> None:
 
 
 def test_without_fastapi_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "ranker.service.rest", raising=False)
+    monkeypatch.delitem(sys.modules, "ranker.service.rest.app", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with (
         pytest.raises(ImportError, match=r"pip install 'sommelier\[rest\]'"),

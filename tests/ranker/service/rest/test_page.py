@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 import pytest
 
 from ranker.limits import ServerConfig, ServiceLimits
-from ranker.service import rest_page
 from ranker.service.authentication import Gate
 from ranker.service.exchange import Exchanges
-from ranker.service.rest import application
-from ranker.service.rest_door import Door
-from ranker.service.rest_requests import RecommendBody, RerankBody
+from ranker.service.rest.app import application
+from ranker.service.rest.door import Door
+from ranker.service.rest.page import HEADERS, render
+from ranker.service.rest.requests import RecommendBody, RerankBody
 
 
 class Page(HTMLParser):
@@ -42,13 +42,13 @@ def page() -> Page:
     config = ServerConfig()
     door = Door(Exchanges([]), Gate(), config=config, limits=ServiceLimits())
     app = application(None, door, watchman=None, config=config)  # type: ignore[arg-type]
-    return Page(rest_page.render(app.openapi()))
+    return Page(render(app.openapi()))
 
 
 def test_it_works_without_a_network_and_without_scripts(page: Page) -> None:
     assert not page.tags & {"script", "img", "link", "iframe"}
     assert all(link.startswith("#") or link == "openapi.json" for link in page.links)
-    assert "script" not in rest_page.HEADERS["content-security-policy"]
+    assert "script" not in HEADERS["content-security-policy"]
 
 
 def test_every_link_leads_to_a_shape_on_the_page(page: Page) -> None:
@@ -68,4 +68,4 @@ def test_what_a_description_says_is_text_and_no_markup() -> None:
         "paths": {},
         "components": {"schemas": {}},
     }
-    assert Page(rest_page.render(openapi)).tags.isdisjoint({"b", "script"})
+    assert Page(render(openapi)).tags.isdisjoint({"b", "script"})

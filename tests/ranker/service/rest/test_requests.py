@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from ranker.pb import ranker_pb2 as pb
-from ranker.service.rest_requests import RecommendBody, RerankBody
+from ranker.service.rest.requests import RecommendBody, RerankBody
 
 VIEW = {"item_id": "b", "behavior": "view", "timestamp": "2026-05-06T07:08:09.25Z", "weight": 2.0}
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranker.pb import ranker_pb2 as pb
-from ranker.service.rest_answers import to_info, to_recommend, to_rerank
-from ranker.service.rest_requests import RerankBody
+from ranker.service.rest.answers import to_info, to_recommend, to_rerank
+from ranker.service.rest.requests import RerankBody
 
 SCORES = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20)
 

@@ -22,14 +22,14 @@ from starlette.exceptions import HTTPException
 
 from ranker.limits import ServerConfig, ServiceLimits
 from ranker.pb import ranker_pb2 as pb
-from ranker.service import rest_answers, rest_page
 from ranker.service.authentication import Gate
 from ranker.service.exchange import Exchanges
-from ranker.service.rest_answers import RecommendAnswer, RerankAnswer
-from ranker.service.rest_door import REQUEST_ID, Door, asked, with_id
-from ranker.service.rest_refusals import Refusal
-from ranker.service.rest_requests import RecommendBody, RerankBody
-from ranker.service.rest_server import RestServer
+from ranker.service.rest import answers, page
+from ranker.service.rest.answers import RecommendAnswer, RerankAnswer
+from ranker.service.rest.door import REQUEST_ID, Door, asked, with_id
+from ranker.service.rest.refusals import Refusal
+from ranker.service.rest.requests import RecommendBody, RerankBody
+from ranker.service.rest.server import RestServer
 from ranker.service.servicer import RankerService
 
 METHODS = {
@@ -104,18 +104,18 @@ def _methods(service: RankerService, door: Door) -> APIRouter:
         message = _identified(body.message(), request)
         response = await asked(request, service.Rerank, message)
         version = request.url.path[2:3]
-        answer = rest_answers.to_rerank(response, body, version=version)
+        answer = answers.to_rerank(response, body, version=version)
         return _json(answer, request_id=response.request_id)
 
     async def recommend(body: RecommendBody, request: Request) -> Response:
         request.state.call.named = body.field
         message = _identified(body.message(), request)
         response = await asked(request, service.Recommend, message)
-        return _json(rest_answers.to_recommend(response), request_id=response.request_id)
+        return _json(answers.to_recommend(response), request_id=response.request_id)
 
     async def info(request: Request) -> Response:
         response = await asked(request, service.GetInfo, pb.GetInfoRequest())
-        return JSONResponse(rest_answers.to_info(response))
+        return JSONResponse(answers.to_info(response))
 
     router = APIRouter(
         route_class=Route,
@@ -168,10 +168,10 @@ def _health(watchman: Any) -> Callable[[], Awaitable[Response]]:
 
 
 def _page(app: fastapi.FastAPI) -> Callable[[], Awaitable[Response]]:
-    async def page() -> Response:
-        return HTMLResponse(rest_page.render(app.openapi()), headers=rest_page.HEADERS)
+    async def shown() -> Response:
+        return HTMLResponse(page.render(app.openapi()), headers=page.HEADERS)
 
-    return page
+    return shown
 
 
 async def _no_such_path(request: Request, error: Exception) -> Response:
