@@ -1,5 +1,6 @@
 """An OpenAPI description in, a page for people out: no script, nothing loaded from elsewhere."""
 
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -21,7 +22,7 @@ def render(openapi: Mapping[str, Any]) -> str:
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])}</title>",
         f"<style>{STYLE}</style><h1>{escape(info['title'])}</h1>",
-        f"<p>{escape(info['description'])}</p>",
+        f"<p>{_told(info['description'])}</p>",
         "<p>For programs: <a href=openapi.json>openapi.json</a>.</p>",
     ]
     for path, methods in openapi["paths"].items():
@@ -37,7 +38,7 @@ def render(openapi: Mapping[str, Any]) -> str:
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
     yield f"<h2><code>{method} {escape(path)}</code></h2><p>{escape(operation['summary'])}.</p>"
     if "description" in operation:
-        yield f"<p>{escape(operation['description'])}</p>"
+        yield f"<p>{_told(operation['description'])}</p>"
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     if body:
         yield f"<p>Body: {_type(body['schema'])}.</p>"
@@ -48,19 +49,19 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
     command = f"curl -s http://127.0.0.1:8080{path}"
     if body:
         example = EXAMPLES[operation["operationId"].split("_")[0]]
-        command += f" \\\n  -H 'content-type: application/json' -d '{example}'"
+        command += f" \\\n  -H 'content-type: application/json' \\\n  -d '{example}'"
     yield f"<pre>{escape(command)}</pre>"
 
 
 def _schema(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
-    yield f"<h3 id={escape(name)}>{escape(name)}</h3><p>{escape(schema.get('description', ''))}</p>"
+    yield f"<h3 id={escape(name)}>{escape(name)}</h3><p>{_told(schema.get('description', ''))}</p>"
     yield "<table><tr><th>field<th>type<th>needed<th></tr>"
     required = schema.get("required", [])
     for field, facts in schema["properties"].items():
         needed = "yes" if field in required else ""
         yield (
             f"<tr><td><code>{escape(field)}</code><td>{_type(facts)}<td>{needed}"
-            f"<td>{escape(facts.get('description', ''))}</tr>"
+            f"<td>{_told(facts.get('description', ''))}</tr>"
         )
     yield "</table>"
 
@@ -75,3 +76,8 @@ def _type(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
     return escape(str(schema.get("type", "JSON")))
+
+
+def _told(text: str) -> str:
+    """A sentence; what stands between backticks is code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(text))
