@@ -80,6 +80,7 @@ class LineWriter(logging.Handler):
         self._stream = stream
         self._lines: queue.Queue[str | None] = queue.Queue(held_lines)
         self.num_dropped = 0
+        self._num_told = 0
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
@@ -104,20 +105,24 @@ class LineWriter(logging.Handler):
         super().close()
 
     def _write(self) -> None:
-        told = 0
         try:
             while (line := self._lines.get()) is not None:
                 self._stream.write(f"{line}\n")
                 if self._lines.empty():
-                    if self.num_dropped > told:
-                        told = self.num_dropped
-                        record = logging.makeLogRecord(
-                            {"name": __name__, "levelname": "WARNING", "msg": _dropped(told)}
-                        )
-                        self._stream.write(f"{self.format(record)}\n")
-                    self._stream.flush()
+                    self._tell_dropped()
+            self._tell_dropped()
         except (OSError, ValueError):
             return  # the stream is closed, and there is nowhere to say so
+
+    def _tell_dropped(self) -> None:
+        """How many lines were lost, where more are than was told last; nothing is held back."""
+        if self.num_dropped > self._num_told:
+            self._num_told = self.num_dropped
+            record = logging.makeLogRecord(
+                {"name": __name__, "levelname": "WARNING", "msg": _dropped(self._num_told)}
+            )
+            self._stream.write(f"{self.format(record)}\n")
+        self._stream.flush()
 
 
 @contextmanager

@@ -142,7 +142,8 @@ def test_a_call_that_is_given_up_at_any_stage_ends_the_work_before_the_next(plac
     assert serving.reached == [*PLACES[: PLACES.index(place) + 1], *PLACES]
 
 
-def test_a_deadline_that_has_passed_on_the_way_begins_nothing() -> None:
+def test_a_deadline_that_is_over_at_once_is_told_and_holds_up_nobody() -> None:
+    """Whether the call reaches the server at all is a race; where it does, it may have begun."""
     serving = Stalling("nowhere")
     with running(serving) as server, RankerClient(server.address) as client:
         assert client.info(timeout_s=PATIENCE_S).generation_id == "g1"  # connected
@@ -150,7 +151,7 @@ def test_a_deadline_that_has_passed_on_the_way_begins_nothing() -> None:
             client.rerank(BEST_FIRST, user_id="ada", timeout_s=1e-9)
         assert late.value.code == "DEADLINE_EXCEEDED"
         assert client.rerank(["a"], user_id="ada", timeout_s=PATIENCE_S).items
-    assert serving.reached == ["history", "candidates", "pass 0", "pass 1"]
+    assert serving.reached[-4:] == ["history", "candidates", "pass 0", "pass 1"]
 
 
 @pytest.mark.parametrize("jump_s", [-30 * 86_400.0, 86_400.0])
