@@ -139,14 +139,16 @@ def test_a_redis_that_hangs_keeps_one_caller_waiting_for_a_moment_and_then_no_ot
     reader = OnlineReader(on_redis, history_age_s=0, stale_history_s=3600)
     assert items(reader, "ann") == 1
     redis.signal(signal.SIGSTOP)
+    asking, let_go = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        asking.set()
+        let_go.wait(60)
+        raise Unreachable("it hung")
+
     try:
         assert items(reader, "ann") == 1
         assert reader.is_degraded
-        asking = threading.Event()
-
-        def hang(*_: object) -> None:
-            asking.set()
-            time.sleep(60)
 
         monkeypatch.setattr(on_redis.feature_store, "read_online", hang)
         while not asking.is_set():  # the store is asked again, and that by none of these
@@ -154,4 +156,5 @@ def test_a_redis_that_hangs_keeps_one_caller_waiting_for_a_moment_and_then_no_ot
             with pytest.raises(Unreachable):
                 reader.history("bob")
     finally:
+        let_go.set()
         redis.signal(signal.SIGCONT)
