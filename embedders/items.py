@@ -15,6 +15,8 @@ class Modality(StrEnum):
     AUDIO = "audio"
     GRAPH = "graph"
     IMAGE = "image"
+    SUMMARY = "summary"
+    """What a model wrote of the others, embedded as text in a space of its own."""
     TEXT = "text"
 
 
@@ -35,6 +37,8 @@ class Item:
     image_path: Path | None = None
     audio_path: Path | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    summary: str | None = None
+    """What was written of it (`embedders.summaries`); no column of the catalog."""
 
     @property
     def content_time(self) -> datetime:

@@ -35,6 +35,9 @@ class Query:
     text: str | None = None
     """Who asks or what for, in words, for a ranker that reads them before the history. Retrieval
     takes no notice of it."""
+    preference: str | None = None
+    """What was written of the user's preference as of the question; None where the store is to be
+    asked, and empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
