@@ -103,6 +103,11 @@ def items(modality: Modality | None, folder: Path) -> list[Item]:
     match modality:
         case Modality.TEXT:
             return [Item(item_id=f"probe-{name}", title=text) for name, text in TEXTS.items()]
+        case Modality.SUMMARY:
+            return [
+                Item(item_id=f"probe-{name}", title=name, summary=text)
+                for name, text in TEXTS.items()
+            ]
         case Modality.IMAGE:
             for name, (width, height) in PICTURES.items():
                 (folder / f"{name}.png").write_bytes(_png(_pixels(name, width, height)))

@@ -31,6 +31,14 @@ SOUNDS = (*FILE, "rate", "window", "hop", "limit_s")
 TRAINED_GRAPHS = ("lightgcn", "spectral")
 """The graph encoders that `fit_graph` trains."""
 BROUGHT = ("name", "revision", "dim", "center", "scale", "is_normalized", "until")
+TEXTS: Mapping[str, tuple[str, ...]] = {
+    "minilm": ("prefix", "query_prefix", "dtype", "device", "batch_size"),
+    "sentence": (*HUB, "prefix", "query_prefix"),
+    "auto": (*HUB, "prefix", "query_prefix", "pooling", "max_length"),
+    "onnx": (*FILE, "prefix", "query_prefix", "pooling", "max_length"),
+    "brought": BROUGHT,
+}
+"""Encoders of texts: the catalog's words, or what was written of an item."""
 OPTIONS: Mapping[Modality, Mapping[str, tuple[str, ...]]] = {
     Modality.AUDIO: {
         "fbank": ("num_mels", "poolings", "num_frames", "limit_s"),
@@ -47,13 +55,8 @@ OPTIONS: Mapping[Modality, Mapping[str, tuple[str, ...]]] = {
         "tflite": PICTURES,
         "brought": BROUGHT,
     },
-    Modality.TEXT: {
-        "minilm": ("prefix", "query_prefix", "dtype", "device", "batch_size"),
-        "sentence": (*HUB, "prefix", "query_prefix"),
-        "auto": (*HUB, "prefix", "query_prefix", "pooling", "max_length"),
-        "onnx": (*FILE, "prefix", "query_prefix", "pooling", "max_length"),
-        "brought": BROUGHT,
-    },
+    Modality.SUMMARY: TEXTS,
+    Modality.TEXT: TEXTS,
 }
 
 
@@ -68,7 +71,7 @@ class EncoderConfig:
     modality: Modality
     encoder: str
     """audio: fbank, auto, onnx, tflite, brought; graph: lightgcn, spectral, brought; image: hog,
-    auto, onnx, tflite, brought; text: minilm, sentence, auto, onnx, brought."""
+    auto, onnx, tflite, brought; text and summary: minilm, sentence, auto, onnx, brought."""
     model: str | None = None
     """A folder or a hub id; of onnx and tflite the file, of texts the folder that holds model.onnx
     and tokenizer.json."""
@@ -196,18 +199,18 @@ def create(config: EncoderConfig, *, catalog: Brings) -> Embedder:
 
                 path = _brought_file(config.modality, options["name"], catalog)
                 return BroughtEmbedder(path, modality=config.modality, **options)
-            case (Modality.TEXT, "minilm"):
+            case (Modality.TEXT | Modality.SUMMARY, "minilm"):
                 from embedders.text_sentence import SentenceEmbedder
 
-                return SentenceEmbedder(model="minilm", **options)
-            case (Modality.TEXT, "sentence"):
+                return SentenceEmbedder(model="minilm", modality=config.modality, **options)
+            case (Modality.TEXT | Modality.SUMMARY, "sentence"):
                 from embedders.text_sentence import SentenceEmbedder
 
-                return SentenceEmbedder(**options)
-            case (Modality.TEXT, "auto"):
+                return SentenceEmbedder(modality=config.modality, **options)
+            case (Modality.TEXT | Modality.SUMMARY, "auto"):
                 from embedders.text_auto import AutoTextEmbedder
 
-                return AutoTextEmbedder(**options)
+                return AutoTextEmbedder(modality=config.modality, **options)
             case (Modality.IMAGE, "hog"):
                 from embedders.image_hog import HogEmbedder
 
@@ -236,10 +239,11 @@ def _from_file(config: EncoderConfig) -> Embedder:
     opening = _taken(options, ("output", "num_threads"))
     if "output" in opening:
         opening["output"] = str(opening["output"])
-    if config.modality is Modality.TEXT:
+    if config.modality in (Modality.TEXT, Modality.SUMMARY):
         from embedders.text_file import MODEL_FILE, FileTextEmbedder
 
-        return FileTextEmbedder(_open(config.encoder, path / MODEL_FILE, opening), **options)
+        opened = _open(config.encoder, path / MODEL_FILE, opening)
+        return FileTextEmbedder(opened, modality=config.modality, **options)
     model = _open(config.encoder, path, opening)
     if config.modality is Modality.IMAGE:
         from embedders.image_file import FileImageEmbedder, ImageInput

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
 from embedders.checkpoint import CheckpointOptions, load_encoder
-from embedders.item_text import RECIPE
+from embedders.item_text import RECIPES
 from embedders.items import Modality
 from embedders.text_tokens import Pooling, TokenEmbedder
 
@@ -40,6 +40,7 @@ class AutoTextEmbedder(TokenEmbedder):
         query_prefix: str | None = None,
         max_length: int = 256,
         batch_size: int = 32,
+        modality: Modality = Modality.TEXT,
         **checkpoint: Unpack[CheckpointOptions],
     ) -> None:
         """Load the model and its tokenizer.
@@ -54,6 +55,7 @@ class AutoTextEmbedder(TokenEmbedder):
             max_length: Tokens after which a text is cut, the prefix and special tokens included;
                 the model's own limit where that is lower.
             batch_size: How many texts run at once; no matter for the result.
+            modality: Whose text is read: the catalog's, or the summary.
             checkpoint: Revision, precision, device and the like, as in `CheckpointOptions`.
 
         Raises:
@@ -64,6 +66,7 @@ class AutoTextEmbedder(TokenEmbedder):
             raise ValueError(f"pooling is one of {get_args(Pooling)}, got {pooling!r}")
         self._encoder = load_encoder(model, AutoModel, **checkpoint)
         self._tokenizer = self._encoder.companion(AutoTokenizer)
+        self._modality = modality
         self._pooling: Pooling = pooling
         self._prefix = prefix
         self._query_prefix = prefix if query_prefix is None else query_prefix
@@ -74,10 +77,11 @@ class AutoTextEmbedder(TokenEmbedder):
         # The first call sets the tokenizer's limit: so that threads share it unchanged.
         self._tokens("")
         self.space = self._encoder.space(
-            Modality.TEXT,
+            modality,
             dim=self._run([[0]]).shape[1],
             preprocessing=(
-                f"{RECIPE}; prefix {prefix!r}; at most {self._max_length} tokens; {pooling} pooling"
+                f"{RECIPES[modality]}; prefix {prefix!r}; at most {self._max_length} tokens; "
+                f"{pooling} pooling"
             ),
         )
 

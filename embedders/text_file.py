@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from embedders.item_text import RECIPE
+from embedders.item_text import RECIPES
 from embedders.items import Modality
 from embedders.model_file import ModelFile, is_alike, read_model
 from embedders.text_tokens import Pooling, TokenEmbedder
@@ -39,6 +39,7 @@ class FileTextEmbedder(TokenEmbedder):
         max_length: int = 256,
         batch_size: int = 32,
         dim: int | None = None,
+        modality: Modality = Modality.TEXT,
     ) -> None:
         """Read the tokenizer beside the file, and run two texts.
 
@@ -51,6 +52,7 @@ class FileTextEmbedder(TokenEmbedder):
             max_length: Tokens after which a text is cut, the prefix and special tokens included.
             batch_size: How many texts run at once; no matter for the result.
             dim: The length that vectors must have; None takes what the file gives.
+            modality: Whose text is read: the catalog's, or the summary.
 
         Raises:
             ValueError: no tokenizer, an input that no text fills, an output that holds no vectors
@@ -65,6 +67,7 @@ class FileTextEmbedder(TokenEmbedder):
         folder = model.path.parent
         self._tokenizer, digest = _open_tokenizer(folder / TOKENIZER_FILE, max_length)
         self._model = model
+        self._modality = modality
         self._prefix = prefix
         self._query_prefix = prefix if query_prefix is None else query_prefix
         self._pooling: Pooling | None = pooling
@@ -74,12 +77,12 @@ class FileTextEmbedder(TokenEmbedder):
         is_batched = can_batch and is_alike(self._run(probes), alone_2D)
         self._batch_size = batch_size if is_batched else 1
         self.space = Space(
-            modality=Modality.TEXT,
+            modality=modality,
             encoder=folder.resolve().name,
             revision=hashlib.sha256(f"{model.revision} {digest}".encode()).hexdigest(),
             dim=model.check_dim(alone_2D.shape[1], dim),
             preprocessing=(
-                f"{RECIPE}; prefix {prefix!r}; at most {max_length} tokens; "
+                f"{RECIPES[modality]}; prefix {prefix!r}; at most {max_length} tokens; "
                 f"{self._pooling or 'the file'}'s pooling of output {model.output_number}"
             ),
         )

@@ -26,7 +26,7 @@ from embedders.checkpoint import (
     space_of,
     torch_dtype,
 )
-from embedders.item_text import RECIPE, item_text, text_digest
+from embedders.item_text import RECIPES, item_text, text_digest
 from embedders.items import Item, Modality
 from embedders.vectors import normalize
 
@@ -49,6 +49,7 @@ class SentenceEmbedder(Embedder):
         prefix: str = "",
         query_prefix: str | None = None,
         batch_size: int = 64,
+        modality: Modality = Modality.TEXT,
         **checkpoint: Unpack[CheckpointOptions],
     ) -> None:
         """Load the model.
@@ -59,6 +60,7 @@ class SentenceEmbedder(Embedder):
             query_prefix: Put before each query, e.g. `query: `; None takes `prefix`. No part of
                 the space: the items' vectors are the same.
             batch_size: How many texts run at once; no matter for the result.
+            modality: Whose text is read: the catalog's, or the summary.
             checkpoint: Revision, precision, device and the like, as in `CheckpointOptions`.
 
         Raises:
@@ -79,26 +81,27 @@ class SentenceEmbedder(Embedder):
                 model_kwargs=model_kwargs,
                 **source.options,
             ).eval()
+        self._modality = modality
         self._prefix = prefix
         self._query_prefix = prefix if query_prefix is None else query_prefix
         self._batch_size = batch_size
         self.space = space_of(
             source,
-            Modality.TEXT,
+            modality,
             dims=(self._run(["dimension"], prefix).shape[1], checkpoint.get("dim")),
             preprocessing=(
-                f"{RECIPE}; prefix {prefix!r}; at most {self._model.max_seq_length} tokens"
-                f"{precision(dtype)}"
+                f"{RECIPES[modality]}; prefix {prefix!r}; "
+                f"at most {self._model.max_seq_length} tokens{precision(dtype)}"
             ),
         )
 
     def fingerprint(self, item: Item) -> str | None:
         """The sha256 of the item's text."""
-        return text_digest(item)
+        return text_digest(item, self._modality)
 
     def load(self, item: Item) -> str:
         """The item's text."""
-        return item_text(item)
+        return item_text(item, self._modality)
 
     def encode(self, contents: Sequence[str]) -> NDArray[np.float32]:
         """Texts -> unit vectors [N, D]."""

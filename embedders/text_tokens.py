@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedders.base import BadContent, Embedder
 from embedders.item_text import item_text, text_digest
-from embedders.items import Item
+from embedders.items import Item, Modality
 from embedders.vectors import normalize
 
 Pooling = Literal["mean", "cls", "last"]
@@ -21,6 +21,7 @@ Pooling = Literal["mean", "cls", "last"]
 class TokenEmbedder(Embedder):
     """Text vectors of token ids; an implementation says how it tokenizes and how it runs."""
 
+    _modality: Modality = Modality.TEXT
     _prefix: str
     _query_prefix: str
     _batch_size: int
@@ -35,7 +36,7 @@ class TokenEmbedder(Embedder):
 
     def fingerprint(self, item: Item) -> str | None:
         """The sha256 of the item's text."""
-        return text_digest(item)
+        return text_digest(item, self._modality)
 
     def load(self, item: Item) -> list[int]:
         """The item's text as token ids, cut to the length limit.
@@ -43,7 +44,7 @@ class TokenEmbedder(Embedder):
         Raises:
             BadContent: the tokenizer knows nothing of the text.
         """
-        tokens = self._tokens(self._prefix + item_text(item))
+        tokens = self._tokens(self._prefix + item_text(item, self._modality))
         if not tokens:
             raise BadContent(
                 f"item {item.item_id!r}: the tokenizer leaves no token of its text; write a title "

@@ -31,7 +31,8 @@ COLORS = {
     "#090909": "--graph",
     "#0a0a0a": "--image",
     "#0b0b0b": "--sequence",
-    "#0c0c0c": "--text",
+    "#0c0c0c": "--summary",
+    "#0d0d0d": "--text",
 }
 INK, MUTED, RULE, POPULARITY, RETRIEVAL, RERANK, LOSS, *_ = COLORS
 BLOCK_COLORS = dict(zip(BLOCKS, list(COLORS)[-len(BLOCKS) :], strict=True))

@@ -21,6 +21,7 @@ TO_MODALITY = {
     Modality.AUDIO: pb.MODALITY_AUDIO,
     Modality.GRAPH: pb.MODALITY_GRAPH,
     Modality.IMAGE: pb.MODALITY_IMAGE,
+    Modality.SUMMARY: pb.MODALITY_SUMMARY,
     Modality.TEXT: pb.MODALITY_TEXT,
 }
 FROM_MODALITY: dict[int, Modality] = {value: modality for modality, value in TO_MODALITY.items()}

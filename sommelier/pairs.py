@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         "image_path": pa.string(),
         "audio_path": pa.string(),
         "attributes": pa.map_(pa.string(), pa.string()),
+        "summary": pa.string(),
         "known": pa.struct(
             {"content_hash": pa.string(), "event_timestamp": INSTANT, "created": INSTANT}
         ),
@@ -54,6 +55,7 @@ def _row(item: Item, known: Known | None) -> dict[str, Any]:
         "image_path": None if item.image_path is None else str(item.image_path),
         "audio_path": None if item.audio_path is None else str(item.audio_path),
         "attributes": list(item.attributes.items()),
+        "summary": item.summary,
         "known": None if known is None else known._asdict(),
     }
 

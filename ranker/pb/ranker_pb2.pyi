@@ -17,6 +17,7 @@ class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODALITY_GRAPH: _ClassVar[Modality]
     MODALITY_IMAGE: _ClassVar[Modality]
     MODALITY_TEXT: _ClassVar[Modality]
+    MODALITY_SUMMARY: _ClassVar[Modality]
 
 class ItemStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,6 +33,7 @@ MODALITY_AUDIO: Modality
 MODALITY_GRAPH: Modality
 MODALITY_IMAGE: Modality
 MODALITY_TEXT: Modality
+MODALITY_SUMMARY: Modality
 ITEM_STATUS_UNSPECIFIED: ItemStatus
 ITEM_STATUS_OK: ItemStatus
 ITEM_STATUS_UNKNOWN_ITEM: ItemStatus

@@ -152,3 +152,11 @@ def test_the_probes_never_change_as_every_store_would_be_refused() -> None:
     for array in (*pictures, noise):
         whole.update(array.tobytes())
     assert whole.hexdigest()[:16] == "1980aa16f897f596"
+
+
+def test_an_encoder_of_summaries_is_proven_by_the_same_texts(tmp_path: Path) -> None:
+    read = probes.items(Modality.SUMMARY, tmp_path)
+    assert [one.summary for one in read] == list(probes.TEXTS.values())
+    assert [one.item_id for one in read] == [
+        one.item_id for one in probes.items(Modality.TEXT, tmp_path)
+    ]

@@ -86,8 +86,9 @@ def test_vectors_that_the_catalog_does_not_bring_are_refused_by_name(catalog: Ca
             40,
         ),
         (EncoderConfig(modality=Modality.TEXT, encoder="minilm"), 384),
+        (EncoderConfig(modality=Modality.SUMMARY, encoder="minilm"), 384),
     ],
-    ids=["hog", "fbank", "fbank with options", "minilm"],
+    ids=["hog", "fbank", "fbank with options", "minilm", "minilm of summaries"],
 )
 def test_encoders_that_need_no_download_are_made(
     config: EncoderConfig, dim: int | None, catalog: Catalog
@@ -104,6 +105,8 @@ def test_encoders_that_need_no_download_are_made(
     [
         (Modality.TEXT, "sentence"),
         (Modality.TEXT, "auto"),
+        (Modality.SUMMARY, "sentence"),
+        (Modality.SUMMARY, "auto"),
         (Modality.IMAGE, "auto"),
         (Modality.AUDIO, "auto"),
     ],
@@ -132,6 +135,7 @@ FILE_ENCODERS = [
     (Modality.AUDIO, "onnx", {"rate": 8000, "window": 192, "hop": 100, "limit_s": 5}),
     (Modality.AUDIO, "tflite", {"hop": 100, "output": 2}),
     (Modality.TEXT, "onnx", {"pooling": "cls", "max_length": 9, "prefix": "a ", "output": "0"}),
+    (Modality.SUMMARY, "onnx", {"pooling": "mean", "max_length": 9}),
 ]
 
 
@@ -142,7 +146,7 @@ def test_model_files_are_opened_by_their_runtime_and_given_all_their_options(
     path = catalog.folder / f"net.{encoder}"
     weights = np.random.default_rng(1).standard_normal((192, 4)).astype(np.float32)
     match modality, encoder:
-        case Modality.TEXT, _:
+        case Modality.TEXT | Modality.SUMMARY, _:
             path = save_text(catalog.folder / "words").parent
         case _, "onnx":
             shape = ["n", "a", "b", "c"] if modality is Modality.IMAGE else ["n", "t"]
@@ -150,7 +154,7 @@ def test_model_files_are_opened_by_their_runtime_and_given_all_their_options(
         case _:
             shape = [1, 8, 8, 3] if modality is Modality.IMAGE else [1, 192]
             save_tflite(path, [weights.T, weights[:3, :4]], shape=shape)
-    dim = 6 if modality is Modality.TEXT else 4
+    dim = 6 if modality in (Modality.TEXT, Modality.SUMMARY) else 4
     options = {"model": str(path), "dim": dim, "num_threads": 1, "batch_size": 2, **options}
 
     embedder = create(EncoderConfig(modality=modality, encoder=encoder, **options), catalog=catalog)

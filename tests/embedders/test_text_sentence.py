@@ -9,7 +9,7 @@ import pytest
 
 from embedders.base import Embedder
 from embedders.checkpoint import Dtype
-from embedders.items import Item
+from embedders.items import Item, Modality
 from embedders.text_sentence import SentenceEmbedder
 from tests.embedders import tiny
 from tests.embedders.contract import EmbedderContract, Make, World, vectors
@@ -91,6 +91,20 @@ def test_a_prefix_makes_another_space_and_other_vectors(folder: Path) -> None:
     assert plain.space != prefixed.space
     items = tiny.text_items()
     assert not np.allclose(vectors(plain, items), vectors(prefixed, items), atol=1e-3)
+
+
+def test_a_summary_has_the_vector_of_the_same_words_in_a_space_of_its_own(folder: Path) -> None:
+    read = SentenceEmbedder(model=folder, modality=Modality.SUMMARY)
+    words = SentenceEmbedder(model=folder)
+    item = Item(item_id="a", title="the bridge", summary="the tower above the town")
+
+    assert read.space.modality is Modality.SUMMARY
+    assert read.space.space_id.startswith("summary_")
+    assert "the item's summary" in read.space.preprocessing
+    np.testing.assert_array_equal(
+        vectors(read, [item]), vectors(words, [Item(item_id="a", title=item.summary or "")])
+    )
+    assert read.fingerprint(Item(item_id="b", title="the bridge")) is None
 
 
 def test_the_prefix_alone_goes_before_a_text_never_the_models_default_prompt(folder: Path) -> None:

@@ -19,6 +19,7 @@ FULL = Item(
     image_path=Path("/catalog/media/a b.png"),
     audio_path=Path("/catalog/media/a.wav"),
     attributes={"color": "red", "size": "", "färbe": "rot"},
+    summary="A red box.",
 )
 
 
