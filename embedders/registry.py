@@ -157,6 +157,11 @@ class EncoderConfig:
                 raise ValueError(f"the {self.modality} encoder {self.encoder!r} needs {option!r}")
 
     @property
+    def reads_summaries(self) -> bool:
+        """Whether items need a summary; brought vectors of summaries were made elsewhere."""
+        return self.modality is Modality.SUMMARY and self.encoder != "brought"
+
+    @property
     def options(self) -> dict[str, Any]:
         """The options that are set."""
         named = {each.name: getattr(self, each.name) for each in fields(self)}

@@ -13,6 +13,7 @@ from embedders.columns import Columns
 from embedders.graph_config import GraphConfig
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
+from embedders.summaries.config import PreferenceConfig, SummaryConfig
 from evaluation.order import SplitName
 from evaluation.protocol import EvaluationConfig
 from ranker.config import RankerConfig
@@ -73,6 +74,34 @@ class EmbeddingSettings:
             raise ValueError(
                 f"max_deleted_share lies between 0 and 1, got {self.max_deleted_share}"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummarySettings(SummaryConfig):
+    """What `sommelier summarize` writes of each item: its words, picture and sound in one text."""
+
+    enabled: bool = False
+    """Let it. An encoder of the modality "summary" embeds what was written."""
+
+    @property
+    def config(self) -> SummaryConfig:
+        """What writing itself takes."""
+        names = [one.name for one in fields(SummaryConfig)]
+        return SummaryConfig(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferenceSettings(PreferenceConfig):
+    """What `sommelier summarize` writes of each user: what they seem to like, by their events."""
+
+    enabled: bool = False
+    """Let it, after the items' summaries, which it reads where they are enabled."""
+
+    @property
+    def config(self) -> PreferenceConfig:
+        """What writing itself takes."""
+        names = [one.name for one in fields(PreferenceConfig)]
+        return PreferenceConfig(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +231,8 @@ class Settings:
     encoders: tuple[EncoderConfig, ...] = ENCODERS
     graph: GraphConfig = field(default_factory=GraphConfig)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    summaries: SummarySettings = field(default_factory=SummarySettings)
+    preferences: PreferenceSettings = field(default_factory=PreferenceSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     time: TimeSettings = field(default_factory=TimeSettings)
     target: TargetSettings = field(default_factory=TargetSettings)
@@ -222,3 +253,9 @@ class Settings:
         for modality in modalities:
             if modalities.count(modality) > 1:
                 raise ValueError(f"encoders: {modality} has two encoders; keep one")
+        for one in self.encoders:
+            if one.reads_summaries and not self.summaries.enabled:
+                raise ValueError(
+                    f"encoders: {one.encoder!r} reads summaries, which nothing writes: set "
+                    "summaries.enabled = true, or leave this encoder out"
+                )

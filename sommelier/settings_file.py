@@ -17,16 +17,17 @@ from dataclasses import fields, is_dataclass, replace
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from ranker.limits import ServerConfig
 from sommelier.commented import commented
-from sommelier.settings import Settings
+from sommelier.settings import PreferenceSettings, Settings, SummarySettings
 
 PREFIX = "SOMMELIER__"
+Writes = TypeVar("Writes", SummarySettings, PreferenceSettings)
 
 
 class SettingsError(ValueError):
@@ -111,6 +112,8 @@ def resolve(settings: Settings, base: Path) -> Settings:
             replace(one, model=_local(base, one.model)) if one.model else one
             for one in settings.encoders
         ),
+        summaries=_written_by(base, settings.summaries),
+        preferences=_written_by(base, settings.preferences),
         ranker=replace(settings.ranker, llm=replace(llm, model=_local(base, llm.model))),
         server=_secured(base, server),
     )
@@ -215,6 +218,14 @@ def _explained(error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return message
     return f"{message}, got {json.dumps(error['input'], default=str)}"
+
+
+def _written_by(base: Path, section: Writes) -> Writes:
+    """The same section, the folder of its writer's model absolute; a server's model is a name."""
+    writer = section.writer
+    if writer.engine != "transformers" or writer.model is None:
+        return section
+    return replace(section, writer=replace(writer, model=_local(base, writer.model)))
 
 
 def _secured(base: Path, server: ServerConfig) -> ServerConfig:

@@ -163,6 +163,36 @@ def test_a_hub_id_is_no_path(tmp_path: Path) -> None:
     assert load(write(tmp_path, text)).ranker.llm.model == "org/name"
 
 
+def test_a_writers_folder_is_relative_to_the_file_and_a_servers_model_is_its_name(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "llava").mkdir()
+    text = """
+[summaries]
+enabled = true
+[summaries.writer]
+engine = "transformers"
+model = "llava"
+[preferences]
+enabled = true
+block_size = 5
+[preferences.writer]
+engine = "openai"
+model = "llava"
+url = "http://localhost:8000/v1"
+"""
+    settings = load(write(tmp_path, text))
+    assert settings.summaries.enabled
+    assert settings.summaries.writer.model == str(tmp_path / "llava")
+    assert settings.preferences.block_size == 5
+    assert settings.preferences.writer.model == "llava"
+
+
+def test_a_writer_without_a_model_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"summaries\.writer: the engine 'transformers' needs"):
+        load(write(tmp_path, "[summaries.writer]\nengine = 'transformers'"))
+
+
 def test_a_time_may_be_written_as_text_or_as_tomls_own(tmp_path: Path) -> None:
     moment = datetime(2024, 5, 31, tzinfo=UTC)
     for text in ("2024-05-31T00:00:00Z", "'2024-05-31T00:00:00Z'"):
