@@ -16,6 +16,15 @@ class Unwritten(ValueError):
     """The writer gave no text for one prompt; the message says why, and what to mend."""
 
 
+class Unanswered(ConnectionError):
+    """The endpoint answers nobody; asking again later goes on from what it had answered."""
+
+    def __init__(self, message: str, *, answers: Sequence[str | Unwritten | None] = ()) -> None:
+        super().__init__(message)
+        self.answers = tuple(answers)
+        """One for each prompt of the batch, in order: durable as ever; None was not answered."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
     """One question. Files of modalities that the writer does not read are an error."""
@@ -67,7 +76,8 @@ class Writer(ABC):
             on_progress: Told how many are answered.
 
         Raises:
-            ConnectionError: an endpoint does not answer, in spite of retries.
+            Unanswered: an endpoint does not answer, in spite of retries, or refuses whatever it is
+                asked; it holds the answers so far.
         """
 
     def close(self) -> None:
