@@ -31,6 +31,10 @@ class WriterConfig:
     """The environment variable that holds the server's key; unset, none is sent."""
     concurrency: int = 8
     """Prompts that a server answers at once."""
+    shows: tuple[Literal["image", "audio"], ...] = ("image",)
+    """What a server's model can be shown beside words: it does not say so itself."""
+    insecure: bool = False
+    """Whether the key may travel to another machine without TLS."""
     timeout_s: float = 120.0
     retries: int = 4
     """Of a prompt, where a server is busy, unreachable or slow."""
@@ -62,11 +66,18 @@ class SummaryConfig:
 
     writer: WriterConfig = field(default_factory=WriterConfig)
     max_tokens: int = 64
-    """Of each part (words, picture, sound), so that none outweighs another, and of the whole."""
+    """Of each part (words, picture, sound), so that none outweighs another, and of the whole. The
+    template, which knows no tokens, has a bound of its own."""
+    attributes: tuple[str, ...] | None = None
+    """Which further columns of the catalog are read, in this order. None: all, by name, whose value
+    holds a letter and is no address; numbers alone, such as prices, change often and say little."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.max_tokens <= 1024:
             raise ValueError(f"max_tokens lies in 8..1024, got {self.max_tokens}")
+        named = self.attributes or ()
+        if len(set(named)) != len(named) or not all(named):
+            raise ValueError(f"attributes are columns, each once, got {named}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
