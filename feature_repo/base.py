@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders.items import Interaction
+from embedders.texts import TextSource
 from embedders.vectors import Space
 
 if TYPE_CHECKING:
@@ -62,8 +63,11 @@ class CacheCounts:
 Spaces = Mapping[tuple[Entity, str], Space]
 """Every space written, by whom it describes and its id."""
 
+Sources = Mapping[str, TextSource]
+"""Every source that texts were written of, by its id."""
+
 Releases = Mapping[str, Sequence[str]]
-"""The space ids that each published release reads, by the release's name."""
+"""The ids of the spaces and text sources that each published release reads, by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,19 @@ class Profile:
     description: str | None = None
     category: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenText:
+    """One stored text."""
+
+    text: str
+    position: int
+    """How many of the user's events a preference has read; of a summary 0."""
+    content_hash: str
+    """Of what the text was made from."""
+    event_timestamp: datetime
+    """The moment from which it is true, in UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +113,15 @@ class FeatureStore(ABC):
     """Names the online store: whatever was written to another one is not in this one."""
 
     @abstractmethod
-    def apply(self, spaces: Spaces, releases: Releases) -> list[str]:
-        """Define the views of these spaces, the profiles' and the histories'; the views' names.
+    def apply(self, spaces: Spaces, sources: Sources, releases: Releases) -> list[str]:
+        """Define the views of these spaces and sources, the profiles' and the histories'; names.
 
         What was defined from this store before and is no longer named is taken away, the online
         rows of such views too; those of other views stay.
 
         Raises:
-            StoreError: no space is named although some were defined: the wrong or an empty folder.
+            StoreError: no space and no source is named although some were defined: the wrong or
+                an empty folder.
         """
 
     @abstractmethod
@@ -175,6 +193,18 @@ class FeatureStore(ABC):
         self, view: "View", pairs: Sequence[tuple[str, datetime]]
     ) -> dict[tuple[str, datetime], NDArray[np.float32]]:
         """Each id's latest vector of a view, [D], not after the moment.
+
+        Ids without one by then, or taken away by then, are left out.
+
+        Raises:
+            StoreError: the view was not applied.
+        """
+
+    @abstractmethod
+    def texts(
+        self, view: "View", pairs: Sequence[tuple[str, datetime]]
+    ) -> dict[tuple[str, datetime], str]:
+        """Each id's latest text of a view, not after the moment.
 
         Ids without one by then, or taken away by then, are left out.
 

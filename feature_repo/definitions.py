@@ -6,13 +6,12 @@ another name, and two copies of a view conflict.
 
 from pathlib import Path
 
-from feature_repo import releases, spaces, views
+from feature_repo import releases, spaces, text_sources, views
 
 _root = Path(__file__).parent / "data"
 
+_held = spaces.read(_root), text_sources.read(_root), releases.read(_root)
+
 globals().update(
-    {
-        f"{type(found).__name__}_{found.name}": found
-        for found in views.build(_root, spaces.read(_root), releases.read(_root))
-    }
+    {f"{type(found).__name__}_{found.name}": found for found in views.build(_root, *_held)}
 )

@@ -27,7 +27,7 @@ from redis.retry import Retry
 from embedders.items import Interaction
 from feature_repo import ledger, mirror, parts, repo_config, values, views
 from feature_repo.atomic import exclusively
-from feature_repo.base import FeatureStore, Releases, Spaces, StoreError, Unreachable
+from feature_repo.base import FeatureStore, Releases, Sources, Spaces, StoreError, Unreachable
 from feature_repo.histories import to_interactions
 from feature_repo.online_vectors import FEATURE, OnlineVectors
 from feature_repo.tables import EVENT_TIME, HISTORY_COLUMNS, View, history_view
@@ -65,8 +65,8 @@ class FeastStore(FeatureStore):
         self._online_vectors = OnlineVectors(self._feast)
         self._is_hasty = False
 
-    def apply(self, spaces: Spaces, releases: Releases) -> list[str]:
-        objects = views.build(self._root, spaces, releases)
+    def apply(self, spaces: Spaces, sources: Sources, releases: Releases) -> list[str]:
+        objects = views.build(self._root, spaces, sources, releases)
         names = [found.name for found in objects if isinstance(found, feast.FeatureView)]
         with self._registry_lock():
             gone = views.no_longer_there(self._feast, self._root, objects)
@@ -167,6 +167,11 @@ class FeastStore(FeatureStore):
             pair: row["vector"].values.to_numpy().astype(np.float32)
             for pair, row in self._as_of(view, pairs)
         }
+
+    def texts(
+        self, view: View, pairs: Sequence[tuple[str, datetime]]
+    ) -> dict[tuple[str, datetime], str]:
+        return {pair: row["text"].as_py() for pair, row in self._as_of(view, pairs)}
 
     def _as_of(
         self, view: View, pairs: Sequence[tuple[str, datetime]]

@@ -46,6 +46,15 @@ def materialize(
     Every row written is read back and compared. Beyond that, some of a view's rows are looked at
     in every run, and all of them at the end of a full one.
 
+    Args:
+        root: The store.
+        views: Whose rows are brought.
+        feature_store: Where to.
+        until: Rows of a later moment wait for a later run.
+        is_full: Write and count every row, whatever was written before.
+        on_progress: Called with the view's name, how many of its new rows are online, and how many
+            there are.
+
     Raises:
         StoreError: a view was not applied, its rows did not all arrive, or rows that were brought
             earlier are gone or changed.

@@ -76,7 +76,7 @@ def connect(root: Path, url: str) -> None:
                 f"the bucket's files, delete {root / FILE} and try again"
             )
         bucket = _open(url)
-        patterns = ("parts/[!.]*/[!.]*", "probes/[!.]*", "spaces/[!.]*")
+        patterns = ("parts/[!.]*/[!.]*", "probes/[!.]*", "spaces/[!.]*", "sources/[!.]*")
         for path in sorted(one for pattern in patterns for one in root.glob(pattern)):
             if not _is_local(path):
                 _upload(bucket, path, path.relative_to(root).as_posix())

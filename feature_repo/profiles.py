@@ -28,6 +28,13 @@ def changed(root: Path, items: Iterable[Item]) -> Iterator[pa.RecordBatch]:
     """The rows of the items that the store at `root` does not hold yet, or holds otherwise.
 
     A change whose catalog states no later time than before is true from now on.
+
+    Args:
+        root: The store.
+        items: Ordered by id, each once.
+
+    Raises:
+        ValueError: the items are out of order.
     """
     now = datetime.now(UTC)
     view = profile_view()

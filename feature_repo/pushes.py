@@ -22,6 +22,17 @@ def push(
     """Append the rows that new events make or change, and bring their users' latest online.
 
     See `Store.push_events`. One push at a time: reading, adding and writing are one step.
+
+    Args:
+        root: The store.
+        feature_store: Where the rows go online.
+        interactions: user_id, item_id, behavior, weight, timestamp, position; the new events
+            alone. An event whose time is yet to come waits for a materialization after it.
+        config: How many events a row holds.
+
+    Raises:
+        StoreError: an event has no time at all, or the store was not applied; in the latter case
+            the rows are written, and only not yet online.
     """
     windows.check_times(interactions)
     with exclusively(root / ".push.lock"):

@@ -1,4 +1,4 @@
-"""Vectors, profiles and histories in; what was known at any moment out.
+"""Vectors, texts, profiles and histories in; what was known at any moment out.
 
 Parquet needs no Feast; `apply`, `materialize` and `histories` import it, which takes seconds.
 """
@@ -14,26 +14,30 @@ from numpy.typing import NDArray
 from embedders.items import Interaction, Item, Reject
 from embedders.known import DELETED, Known
 from embedders.probes import Probes
+from embedders.texts import Texts, TextSource
 from embedders.vectors import Embeddings, Space
 from feature_repo import (
+    facts,
     parts,
     probes,
     profiles,
     pushes,
     rejects,
     spaces,
+    text_rows,
+    text_sources,
     tombstones,
     upkeep,
     vector_rows,
     windows,
 )
 from feature_repo import releases as release_file
-from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, StoreError
+from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, StoreError, WrittenText
 from feature_repo.compaction import Compacted
 from feature_repo.known import stream_known
 from feature_repo.materialize import Progress, materialize
 from feature_repo.registry import open_feature_store
-from feature_repo.tables import all_views, history_view, profile_view, vector_view
+from feature_repo.tables import View, all_views, history_view, profile_view, text_view, vector_view
 
 
 class Store:
@@ -59,7 +63,7 @@ class Store:
             parts_url: A bucket for the parts, which `root` mirrors; None leaves it as it was.
         """
         self.root = root.absolute()
-        spaces.connect(self.root, parts_url)
+        facts.connect(self.root, parts_url, [spaces.FACTS, text_sources.FACTS])
         self._profile = profile
         self._history = history or HistoryConfig()
         self._feature_store: FeatureStore | None = None
@@ -81,6 +85,14 @@ class Store:
         """Every space that vectors were written of."""
         return spaces.read(self.root)
 
+    def text_sources(self) -> dict[str, TextSource]:
+        """Every source that texts were written of, by its id."""
+        return text_sources.read(self.root)
+
+    def views(self) -> list[View]:
+        """Every view: those of spaces and text sources by name, then profiles and histories."""
+        return all_views(self.spaces(), self.text_sources())
+
     def write(
         self,
         embeddings: Embeddings,
@@ -90,26 +102,15 @@ class Store:
         entity: Entity = Entity.ITEM,
         imputed: Sequence[bool] | None = None,
     ) -> int:
-        """Append vectors; how many.
-
-        Args:
-            embeddings: The vectors; their space becomes a view of its own.
-            content_hashes: Of the content that each vector was made from.
-            event_timestamps: The moment from which each content is true.
-            entity: Whom the vectors describe.
-            imputed: Which vectors were inferred, for want of such content; None for none.
-
-        Raises:
-            StoreError: as many of each as vectors are needed, timestamps with a time zone.
-        """
-        imputed = [False] * len(embeddings) if imputed is None else imputed
-        vector_rows.check(embeddings, content_hashes, event_timestamps, imputed)
-        view = vector_view(embeddings.space, entity=entity)
-        parts.define(self.root, view)
-        spaces.add(self.root, embeddings.space, entity=entity)
-        facts = (embeddings, content_hashes, event_timestamps)
-        rows = vector_rows.batches(*facts, imputed=imputed, schema=view.schema)
-        return parts.append(self.root, view, rows)
+        """Append vectors, and remember their space; how many. See `vector_rows.write`."""
+        return vector_rows.write(
+            self.root,
+            embeddings,
+            content_hashes=content_hashes,
+            event_timestamps=event_timestamps,
+            entity=entity,
+            inferred=imputed,
+        )
 
     def known(self, space: Space, *, entity: Entity = Entity.ITEM) -> Iterator[tuple[str, Known]]:
         """What is known of each id, ordered by id; of those that were taken away as well.
@@ -127,11 +128,7 @@ class Store:
 
     def imputed(self, space: Space, *, entity: Entity = Entity.ITEM) -> set[str]:
         """The ids whose latest vector was inferred rather than made from content of their own."""
-        if (entity, space.space_id) not in self.spaces():
-            return set()
-        view = vector_view(space, entity=entity)
-        rows = parts.stream_latest(self.root, view, columns=[view.key, "imputed"])
-        return {row_id for batch in rows for row_id in batch[0].filter(batch[1]).to_pylist()}
+        return vector_rows.imputed(self.root, space, entity=entity)
 
     def read(
         self, space: Space, *, entity: Entity = Entity.ITEM, as_of: datetime | None = None
@@ -143,11 +140,7 @@ class Store:
         Raises:
             StoreError: no vector of the space was ever written; the message names those known.
         """
-        spaces.check(self.root, space, entity=entity)
-        view = vector_view(space, entity=entity)
-        rows = parts.latest(self.root, view, columns=[view.key, "vector"], until=as_of)
-        vectors_ND = vector_rows.to_matrix(rows["vector"], space.dim)
-        return Embeddings(space=space, item_ids=rows[view.key].to_pylist(), vectors_ND=vectors_ND)
+        return vector_rows.read(self.root, space, entity=entity, as_of=as_of)
 
     def vectors_as_of(
         self, space: Space, pairs: Sequence[tuple[str, datetime]], *, entity: Entity = Entity.ITEM
@@ -169,17 +162,51 @@ class Store:
         found = self.feature_store.vectors(vector_view(space, entity=entity), pairs)
         return vector_rows.aligned(found, pairs, dim=space.dim)
 
+    def write_texts(
+        self,
+        texts: Texts,
+        *,
+        content_hashes: Sequence[str],
+        event_timestamps: Sequence[datetime],
+    ) -> int:
+        """Append summaries by item or preferences by user; how many. See `text_rows.write`."""
+        return text_rows.write(
+            self.root, texts, content_hashes=content_hashes, event_timestamps=event_timestamps
+        )
+
+    def known_texts(self, source: TextSource) -> Iterator[tuple[str, Known]]:
+        """As `known`, of a source's texts."""
+        if source.source_id not in self.text_sources():
+            return iter(())
+        return stream_known(self.root, text_view(source))
+
+    def stream_texts(
+        self, source: TextSource, *, as_of: datetime | None = None
+    ) -> Iterator[tuple[str, WrittenText]]:
+        """As `read`, of a source's texts, but few held at a time. See `text_rows.stream`."""
+        return text_rows.stream(self.root, source, as_of=as_of)
+
+    def read_texts(
+        self, source: TextSource, *, as_of: datetime | None = None
+    ) -> dict[str, WrittenText]:
+        """`stream_texts` as a whole."""
+        return dict(self.stream_texts(source, as_of=as_of))
+
+    def texts_as_of(
+        self, source: TextSource, pairs: Sequence[tuple[str, datetime]]
+    ) -> list[str | None]:
+        """As `vectors_as_of`: each id's latest text as of its own moment (included), or None."""
+        found = self.feature_store.texts(text_view(source), pairs)
+        return [found.get(pair) for pair in pairs]
+
+    def delete_texts(self, source: TextSource, row_ids: Iterable[str], *, at: datetime) -> int:
+        """Take one source's texts of items, or users, away from a moment on; see `delete`."""
+        return len(tombstones.bury(self.root, [text_view(source)], row_ids, at=at))
+
     def write_profiles(self, items: Iterable[Item]) -> int:
-        """Append the profiles that are new or changed; how many.
+        """Append the profiles that are new or changed; how many. See `profiles.changed`.
 
-        A change whose catalog states no later time than before is true from now on. Items that
-        are not given keep their profiles: see `delete`.
-
-        Args:
-            items: Ordered by id, each once.
-
-        Raises:
-            ValueError: the items are out of order.
+        Items that are not given keep their profiles: see `delete`.
         """
         return parts.append(self.root, profile_view(), profiles.changed(self.root, items))
 
@@ -195,16 +222,16 @@ class Store:
     def delete(self, item_ids: Iterable[str], *, at: datetime, space: Space | None = None) -> int:
         """Take items away from a moment on; how many of them there were.
 
-        What was known of them before stays known as of then. Tombstones in every space and among
-        the profiles go online with the next materialization; an item that is written again comes
-        back. Vectors and histories of users stay.
+        What was known of them before stays known as of then. Tombstones in every space, among the
+        summaries and the profiles go online with the next materialization; an item that is
+        written again comes back. What there is of users stays.
 
         Args:
             item_ids: Unknown ones, and those that are gone already, are passed over.
             at: With a time zone.
             space: Take away their vectors of this space alone; None for all there is of them.
         """
-        every = [view for view in all_views(self.spaces()) if view.entity is Entity.ITEM]
+        every = [view for view in self.views() if view.entity is Entity.ITEM]
         views = every if space is None else [vector_view(space)]
         return len(tombstones.bury(self.root, views, item_ids, at=at))
 
@@ -217,14 +244,9 @@ class Store:
         return probes.read(self.root, space)
 
     def write_history(self, interactions: pa.Table) -> int:
-        """Append the history rows that are new or changed; how many.
+        """Append the history rows that are new or changed; how many. See `windows.changed_windows`.
 
-        Args:
-            interactions: user_id, item_id, behavior, weight, timestamp, position; all events of
-                each user that it names. Users it does not name keep what they have.
-
-        Raises:
-            StoreError: an event has neither a timestamp nor a position.
+        Users whom `interactions` does not name keep what they have.
         """
         now, config = datetime.now(UTC), self._history
         batches = windows.changed_windows(self.root, interactions, config=config, created=now)
@@ -234,15 +256,8 @@ class Store:
         """Add events to their users' histories, and bring these online at once; the rows appended.
 
         The same events again change nothing, so that a failed push can be repeated; nor does
-        `write_history` of the whole log, if it has events of one time in this order.
-
-        Args:
-            interactions: As of `write_history`, but the new events alone. An event whose time is
-                yet to come waits for a materialization after it.
-
-        Raises:
-            StoreError: an event has no time at all, or the store was not applied; in the latter
-                case the rows are written, and only not yet online.
+        `write_history` of the whole log, if it has events of one time in this order. See
+        `pushes.push`.
         """
         return pushes.push(self.root, self.feature_store, interactions, config=self._history)
 
@@ -266,19 +281,8 @@ class Store:
     ) -> list[Compacted]:
         """Merge small parts into few, and drop what nobody will ask for; what became of each view.
 
-        Other processes may go on meanwhile. If it is killed the answers are the same; run it again.
-
-        Args:
-            keep: Answers as of so long ago, or later, stay as they are; what was superseded or
-                set aside before is dropped. None drops nothing, 0 all but the latest rows.
-            in_use: The ids of the spaces to keep, beside those of the releases; the views of all
-                others are dropped, and go offline when the store is applied next. None keeps all.
-            is_dry_run: Only say what would become of each view.
-            now: What `keep` counts back from; None takes the clock's.
-            on_progress: Called before each view.
-
-        Raises:
-            StoreError: a negative or boundless `keep`, or no space would be left.
+        Other processes may go on meanwhile. If it is killed the answers are the same; run it
+        again. What each argument does is said in `upkeep.compact`; None as `now` takes the clock's.
         """
         return upkeep.compact(
             self.root,
@@ -297,21 +301,23 @@ class Store:
         """The last reason for each row that was ever set aside, by source and key."""
         return rejects.read(self.root)
 
-    def apply(self, *, releases: Mapping[str, Sequence[Space]] | None = None) -> list[str]:
+    def apply(
+        self, *, releases: Mapping[str, Sequence[Space | TextSource]] | None = None
+    ) -> list[str]:
         """Define in Feast what this store holds; the views' names.
 
         Args:
-            releases: The spaces that each published release reads, by the release's name; each
-                gets a feature service `rerank_<name>`, and those of other releases are taken
-                away. None leaves the releases as they are.
+            releases: The spaces and text sources that each published release reads, by the
+                release's name; each gets a feature service `rerank_<name>`, and those of other
+                releases are taken away. None leaves the releases as they are.
 
         Raises:
-            StoreError: a release reads a space that the store does not hold.
+            StoreError: a release reads what the store does not hold.
         """
-        known = self.spaces()
+        known, sources = self.spaces(), self.text_sources()
         if releases is not None:
-            release_file.replace_checked(self.root, releases, known=known)
-        return self.feature_store.apply(known, release_file.read(self.root))
+            release_file.replace_checked(self.root, releases, spaces=known, sources=sources)
+        return self.feature_store.apply(known, sources, release_file.read(self.root))
 
     def materialize(
         self,
@@ -324,20 +330,13 @@ class Store:
         """Bring each id's latest row not after `until` online; the rows written, by view.
 
         Only what was appended since the last run is written, unless `is_full`. Every row written
-        is read back and compared, and a sample of the others.
-
-        Args:
-            until: Rows of a later moment wait for a later run.
-            is_full: Write and count every row, whatever was written before.
-            views: These views only, so that several processes may bring one each; None for all.
-            on_progress: Called with the view's name, how many of its new rows are online, and how
-                many there are.
+        is read back and compared, and a sample of the others. Given `views`, these alone, so that
+        several processes may bring one each. See `materialize.materialize`.
 
         Raises:
-            StoreError: a view is unknown or was not applied, its rows did not all arrive, or rows
-                that were brought earlier are gone or changed.
+            StoreError: a view is unknown, or as said there.
         """
-        known = {view.name: view for view in all_views(self.spaces())}
+        known = {view.name: view for view in self.views()}
         if absent := sorted(set(views or ()) - known.keys()):
             raise StoreError(f"no view {', '.join(absent)} in this store, only {', '.join(known)}")
         return materialize(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from embedders.known import DELETED
+from embedders.texts import TextKind, TextSource
 from embedders.vectors import Space
-from feature_repo.base import Entity, Spaces
+from feature_repo.base import Entity, Sources, Spaces
 
 __all__ = [
     "CREATED",
@@ -30,6 +31,7 @@ __all__ = [
     "all_views",
     "history_view",
     "profile_view",
+    "text_view",
     "vector_view",
 ]
 
@@ -54,6 +56,7 @@ HISTORY_COLUMNS = {
     "times": pa.list_(pa.int64()),  # microseconds since the epoch
     "weights": pa.list_(pa.float32()),  # NaN where there is none
 }
+DESCRIBED = {TextKind.PREFERENCE: Entity.USER, TextKind.SUMMARY: Entity.ITEM}
 REJECT_SCHEMA = pa.schema(
     {"source": pa.string(), "key": pa.string(), "reason": pa.string(), CREATED: INSTANT}
 )
@@ -70,10 +73,23 @@ class View:
     """The columns that Feast serves. The others stay in the parquet rows: an online store reads
     all features of a row whatever was asked for, so a vector travels alone."""
     space: Space | None = None
+    """Whose vectors the rows hold, if any."""
+    source: TextSource | None = None
+    """Whose texts the rows hold, if any."""
 
     @property
     def key(self) -> str:
         return self.entity.join_key
+
+    @property
+    def origin_id(self) -> str | None:
+        """The id of the space or source, by which a release names what it reads.
+
+        None for profiles and histories: every release reads them.
+        """
+        if self.source:
+            return self.source.source_id
+        return self.space.space_id if self.space else None
 
 
 def vector_view(space: Space, *, entity: Entity = Entity.ITEM) -> View:
@@ -89,6 +105,21 @@ def vector_view(space: Space, *, entity: Entity = Entity.ITEM) -> View:
         columns=columns,
         features=("vector",),
         space=space,
+    )
+
+
+def text_view(source: TextSource) -> View:
+    """The view of one source's texts; two sources never share one."""
+    entity = DESCRIBED[source.kind]
+    columns = {"text": pa.string()}
+    if source.kind is TextKind.PREFERENCE:
+        columns["position"] = pa.int64()
+    return _view(
+        name=f"{entity}_{source.source_id}",
+        entity=entity,
+        columns=columns | {"source_id": pa.string()},
+        features=tuple(columns),
+        source=source,
     )
 
 
@@ -110,10 +141,11 @@ def history_view() -> View:
     )
 
 
-def all_views(spaces: Spaces) -> list[View]:
-    """Every view of a store: the vectors' by name, then the profiles and the histories."""
-    vectors = [vector_view(space, entity=entity) for (entity, _), space in spaces.items()]
-    return [*sorted(vectors, key=lambda view: view.name), profile_view(), history_view()]
+def all_views(spaces: Spaces, sources: Sources) -> list[View]:
+    """Every view of a store: the vectors' and the texts' by name, then profiles and histories."""
+    made = [vector_view(space, entity=entity) for (entity, _), space in spaces.items()]
+    made += map(text_view, sources.values())
+    return [*sorted(made, key=lambda view: view.name), profile_view(), history_view()]
 
 
 def _view(
@@ -123,6 +155,7 @@ def _view(
     columns: dict[str, pa.DataType],
     features: tuple[str, ...],
     space: Space | None = None,
+    source: TextSource | None = None,
 ) -> View:
     stamps = {
         entity.join_key: pa.string(),
@@ -131,4 +164,6 @@ def _view(
         "content_hash": pa.string(),
     }
     schema = pa.schema(stamps | columns)
-    return View(name=name, entity=entity, schema=schema, features=features, space=space)
+    return View(
+        name=name, entity=entity, schema=schema, features=features, space=space, source=source
+    )

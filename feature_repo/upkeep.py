@@ -20,6 +20,7 @@ from feature_repo import (
     releases,
     retention,
     spaces,
+    text_sources,
 )
 from feature_repo.atomic import exclusively
 from feature_repo.base import StoreError
@@ -45,6 +46,17 @@ def compact(
 ) -> list[Compacted]:
     """What became of each view, dropped ones first; see `Store.compact`.
 
+    Args:
+        root: The store.
+        now: What `keep` counts back from.
+        keep: Answers as of so long ago, or later, stay as they are; what was superseded or set
+            aside before is dropped. None drops nothing, 0 all but the latest rows.
+        in_use: The ids of the spaces and text sources to keep, beside those of the releases; the
+            views of all others are dropped, and go offline when the store is applied next. None
+            keeps all.
+        is_dry_run: Only say what would become of each view.
+        on_progress: Called before each view.
+
     Raises:
         StoreError: the retention is negative or reaches back beyond all time, or every space
             would be dropped.
@@ -54,7 +66,7 @@ def compact(
         unused = _unused(root, in_use)
         done = [_drop(root, view, is_dry_run=is_dry_run) for view in unused]
         names = {view.name for view in unused}
-        views = [view for view in all_views(spaces.read(root)) if view.name not in names]
+        views = [view for view in _views(root) if view.name not in names]
         for n, view in enumerate(views):
             if on_progress:
                 on_progress(view.name, n, len(views))
@@ -81,33 +93,37 @@ def _horizon(now: datetime, keep: timedelta | None) -> datetime | None:
         raise StoreError(f"{keep} before {now} is before all time; keep less") from error
 
 
+def _views(root: Path) -> list[View]:
+    return all_views(spaces.read(root), text_sources.read(root))
+
+
 def _unused(root: Path, in_use: Collection[str] | None) -> list[View]:
     if in_use is None:
         return []
-    held = spaces.read(root)
     used = {*in_use, *(one for named in releases.read(root).values() for one in named)}
-    unused = {key: space for key, space in held.items() if key[1] not in used}
-    if held and len(unused) == len(held):
-        raise StoreError(
-            f"none of the {len(held)} spaces of {root} is in use; a store without any space is "
-            "rather the wrong folder, so nothing is dropped"
-        )
-    return [view for view in all_views(unused) if view.space]
+    made = [view for view in _views(root) if view.origin_id]
+    vectors = [view for view in made if view.space]
+    for held, what in ((vectors, "spaces"), (made, "sources")):
+        if held and all(view.origin_id not in used for view in held):
+            raise StoreError(
+                f"none of the {len(held)} {what} of {root} is in use; a store without any is "
+                "rather the wrong folder, so nothing is dropped"
+            )
+    return [view for view in made if view.origin_id not in used]
 
 
 def _drop(root: Path, view: View, *, is_dry_run: bool) -> Compacted:
     """Forget a view: first that it is there, then its rows, so that nobody looks for them."""
-    assert view.space
     found = [path for path in parts.list_parts(root, view) if path.name != parts.EMPTY]
     num_bytes = sum(path.stat().st_size for path in found)
     num_rows = compaction.count_rows(found)
     if not is_dry_run:
         with ledger.bringing(root, view.name):
-            spaces.remove(root, view.space, entity=view.entity)
+            _forget(root, view)
             _forget_online(root, view)
             mirror.remove_folder(root, parts.folder(root, view))
             _remove_folder(parts.folder(root, view))
-        if view.space.space_id not in {space_id for _, space_id in spaces.read(root)}:
+        if view.space and view.space.space_id not in {one for _, one in spaces.read(root)}:
             mirror.remove(root, probes.path(root, view.space))
     return Compacted(
         view=view.name,
@@ -117,6 +133,14 @@ def _drop(root: Path, view: View, *, is_dry_run: bool) -> Compacted:
         bytes_after=num_bytes if is_dry_run else 0,
         rows_dropped=num_rows,
     )
+
+
+def _forget(root: Path, view: View) -> None:
+    """Forget who made a view's rows."""
+    if view.source:
+        text_sources.remove(root, view.source)
+    elif view.space:
+        spaces.remove(root, view.space, entity=view.entity)
 
 
 def _forget_online(root: Path, view: View) -> None:

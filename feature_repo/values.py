@@ -98,6 +98,7 @@ def _varint(number: int) -> bytes:
 
 _MAKERS: dict[pa.DataType, Callable[[Any], Value]] = {
     pa.string(): lambda one: Value(string_val=one),
+    pa.int64(): lambda one: Value(int64_val=one),
 }
 _LIST_MAKERS: dict[pa.DataType, Callable[[Any], Value]] = {
     # By the type of what is listed: the name that Arrow gives a list's field says nothing.

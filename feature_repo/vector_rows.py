@@ -1,22 +1,75 @@
-"""Embeddings in, batches of rows out; a column of vectors in, a matrix out.
+"""Embeddings in, rows of the store out; stored rows in, embeddings out.
 
 Shape legend: N ids, D dimensions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedders.vectors import Embeddings
-from feature_repo.base import StoreError
-from feature_repo.tables import DELETED, INSTANT
+from embedders.vectors import Embeddings, Space
+from feature_repo import parts, spaces
+from feature_repo.base import Entity, StoreError
+from feature_repo.tables import DELETED, INSTANT, vector_view
 
 Pair = tuple[str, datetime]
 
 ROWS_PER_BATCH = 10_000
+
+
+def write(
+    root: Path,
+    embeddings: Embeddings,
+    *,
+    content_hashes: Sequence[str],
+    event_timestamps: Sequence[datetime],
+    entity: Entity,
+    inferred: Sequence[bool] | None,
+) -> int:
+    """Append vectors; how many. See `Store.write`.
+
+    The space is known before its first row: whoever is killed in between leaves an empty view.
+
+    Args:
+        root: The store.
+        embeddings: The vectors; their space becomes a view of its own.
+        content_hashes: Of the content that each vector was made from.
+        event_timestamps: The moment from which each content is true.
+        entity: Whom the vectors describe.
+        inferred: Which vectors were, for want of such content; None for none.
+
+    Raises:
+        StoreError: as many of each as vectors are needed, timestamps with a time zone.
+    """
+    inferred = [False] * len(embeddings) if inferred is None else inferred
+    given = embeddings, content_hashes, event_timestamps
+    check(*given, inferred)
+    view = vector_view(embeddings.space, entity=entity)
+    parts.define(root, view)
+    spaces.add(root, embeddings.space, entity=entity)
+    return parts.append(root, view, batches(*given, imputed=inferred, schema=view.schema))
+
+
+def read(root: Path, space: Space, *, entity: Entity, as_of: datetime | None) -> Embeddings:
+    """Each id's latest vector, ordered by id. See `Store.read`."""
+    spaces.check(root, space, entity=entity)
+    view = vector_view(space, entity=entity)
+    rows = parts.latest(root, view, columns=[view.key, "vector"], until=as_of)
+    vectors_ND = to_matrix(rows["vector"], space.dim)
+    return Embeddings(space=space, item_ids=rows[view.key].to_pylist(), vectors_ND=vectors_ND)
+
+
+def imputed(root: Path, space: Space, *, entity: Entity) -> set[str]:
+    """The ids whose latest vector was inferred rather than made from content of their own."""
+    if (entity, space.space_id) not in spaces.read(root):
+        return set()
+    view = vector_view(space, entity=entity)
+    rows = parts.stream_latest(root, view, columns=[view.key, "imputed"])
+    return {row_id for batch in rows for row_id in batch[0].filter(batch[1]).to_pylist()}
 
 
 def check(

@@ -1,10 +1,11 @@
-"""Spaces in, Feast's definitions out: entities, one view for each space, the feature services.
+"""Spaces and text sources in, Feast's definitions out: entities, a view of each, the services.
 
 A view's source is its folder of parts, by absolute path: Feast accepts a relative one when it
 applies and then fails to find it from another working directory.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from feast.data_format import ParquetFormat
 from feast.types import Array, Float32, Int64, String
 
 from feature_repo import mirror, parts
-from feature_repo.base import Entity, Releases, Spaces, StoreError
+from feature_repo.base import Entity, Releases, Sources, Spaces, StoreError
 from feature_repo.tables import (
     CREATED,
     EVENT_TIME,
@@ -34,6 +35,7 @@ FOREVER = timedelta(days=36_525)
 
 _TYPES: dict[pa.DataType, Any] = {
     pa.string(): String,
+    pa.int64(): Int64,
     pa.list_(pa.string()): Array(String),
     pa.list_(pa.int64()): Array(Int64),
     pa.list_(pa.float32()): Array(Float32),
@@ -47,6 +49,8 @@ _DESCRIPTIONS = {
     USER_HISTORY: "A user's last events up to and including the event timestamp, oldest first",
 }
 _FEATURES = {
+    "text": "The source in the view's tags says who wrote it, and how it was asked",
+    "position": "How many of the user's events the text has read",
     "vector": "The space in the view's tags says what it is comparable with",
     "title": "As the catalog has it",
     "description": "As the catalog has it",
@@ -59,10 +63,10 @@ _FEATURES = {
 }
 
 
-def build(root: Path, spaces: Spaces, releases: Releases) -> list[Any]:
+def build(root: Path, spaces: Spaces, sources: Sources, releases: Releases) -> list[Any]:
     """Every Feast object of the store at `root`; views without rows are made readable.
 
-    A release one of whose spaces is not there any more has no feature service.
+    A release one of whose spaces or sources is not there any more has no feature service.
     """
     entities = {
         entity: feast.Entity(
@@ -75,12 +79,12 @@ def build(root: Path, spaces: Spaces, releases: Releases) -> list[Any]:
         )
         for entity in Entity
     }
-    tables = all_views(spaces)
+    tables = all_views(spaces, sources)
     views = {view.name: _build_view(root, view, entities[view.entity]) for view in tables}
     everything = _service(
         SERVICE,
         list(views.values()),
-        description="Everything that is kept: vectors, profiles and histories",
+        description="Everything that is kept: vectors, texts, profiles and histories",
     )
     return [*entities.values(), *views.values(), everything, *_services(tables, views, releases)]
 
@@ -89,7 +93,7 @@ def no_longer_there(store: feast.FeatureStore, root: Path, objects: Sequence[Any
     """What the registry still holds of the store at `root` although it is not among `objects`.
 
     Raises:
-        StoreError: every view of vectors would go: then the folder is rather the wrong one.
+        StoreError: every view of vectors and texts would go: the folder is rather the wrong one.
     """
     names = {(type(one), one.name) for one in objects}
     below = f"{root.absolute() / 'parts'}/"
@@ -100,7 +104,7 @@ def no_longer_there(store: feast.FeatureStore, root: Path, objects: Sequence[Any
         and (feast.FeatureView, view.name) not in names
         and str(getattr(view.batch_source, "path", "")).startswith(below)
     ]
-    if views and not any(view.tags.get("space_id") for view in objects if _is_view(view)):
+    if views and not any(map(_is_made, objects)):
         raise StoreError(
             f"{root} holds no space, but the registry knows {', '.join(v.name for v in views)} "
             "from there: see that the right folder is mounted; if everything was dropped on "
@@ -114,29 +118,26 @@ def no_longer_there(store: feast.FeatureStore, root: Path, objects: Sequence[Any
     return [*services, *views, *(view.batch_source for view in views)]
 
 
-def _is_view(one: Any) -> bool:
-    return isinstance(one, feast.FeatureView)
+def _is_made(one: Any) -> bool:
+    """Whether an object is a view of a space's vectors or of a source's texts."""
+    return isinstance(one, feast.FeatureView) and not {"space_id", "source_id"}.isdisjoint(one.tags)
 
 
 def _services(
     tables: Sequence[View], views: dict[str, feast.FeatureView], releases: Releases
 ) -> list[feast.FeatureService]:
-    """One for each release: its spaces' views, the profiles and the histories."""
-    known = {view.space.space_id for view in tables if view.space}
+    """One for each release: its spaces' and sources' views, the profiles and the histories."""
+    known = {view.origin_id for view in tables}
     return [
         _service(
             f"{RELEASED}_{name}",
-            [views[table.name] for table in tables if _is_read(table, space_ids)],
+            [views[table.name] for table in tables if table.origin_id in {None, *read}],
             description=f"Everything that release {name} reads",
             tags={"release": name},
         )
-        for name, space_ids in sorted(releases.items())
-        if known.issuperset(space_ids)
+        for name, read in sorted(releases.items())
+        if known.issuperset(read)
     ]
-
-
-def _is_read(table: View, space_ids: Sequence[str]) -> bool:
-    return table.space is None or table.space.space_id in space_ids
 
 
 def _service(
@@ -182,8 +183,7 @@ def _build_view(root: Path, view: View, entity: feast.Entity) -> feast.FeatureVi
         ttl=FOREVER,
         online=True,
         tags=_tags(view),
-        description=_DESCRIPTIONS.get(view.name)
-        or f"Vectors of the space in the tags, by {view.key}",
+        description=_DESCRIPTIONS.get(view.name) or f"{_what(view)} in the tags, by {view.key}",
         owner=OWNER,
     )
 
@@ -198,7 +198,14 @@ def _pushed(rows: feast.FileSource) -> feast.PushSource:
     )
 
 
+def _what(view: View) -> str:
+    return "Texts of the source" if view.source else "Vectors of the space"
+
+
 def _tags(view: View) -> dict[str, str]:
+    if view.source:
+        facts = asdict(view.source) | {"source_id": view.source.source_id}
+        return {"entity": str(view.entity), **{name: str(one) for name, one in facts.items()}}
     if view.space is None:
         return {"entity": view.entity}
     return {

@@ -10,7 +10,7 @@ from embedders.vectors import Space
 from feature_repo import comparison, ledger, parts
 from feature_repo.base import Unreachable
 from feature_repo.compaction import TARGET_BYTES
-from feature_repo.tables import CREATED, EVENT_TIME, View, all_views
+from feature_repo.tables import CREATED, EVENT_TIME, View
 from sommelier.compact import spaces_in_use
 from sommelier.doctor_commands import COMPACT, DROP_UNUSED, FULL, MATERIALIZE
 from sommelier.finding import Finding, counted, of_error
@@ -39,7 +39,7 @@ def examine_views(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
 def examine_parts(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
     """How many parts the rows lie in, and rows that nothing reads any more."""
     store = workspace.store
-    views = all_views(store.spaces())
+    views = store.views()
     total: Counter[str] = Counter()
     with watch.task("parts", total=len(views)) as advance:
         for done, view in enumerate(views):
@@ -75,7 +75,7 @@ def _current_spaces(workspace: Workspace) -> list[Space]:
 
 def _views(workspace: Workspace, spaces: Sequence[Space]) -> list[View]:
     used = {space.space_id for space in spaces}
-    views = all_views(workspace.store.spaces())
+    views = workspace.store.views()
     return [view for view in views if view.space is None or view.space.space_id in used]
 
 

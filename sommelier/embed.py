@@ -14,7 +14,6 @@ from embedders.registry import EncoderConfig
 from embedders.vectors import Space
 from feature_repo import parts
 from feature_repo.store import Store
-from feature_repo.tables import all_views
 from sommelier import graph
 from sommelier.encoding import Consent, Tally, bring_up_to_date
 from sommelier.gone import gone
@@ -152,7 +151,7 @@ def _embed_graph(
 
 def _merge_parts(store: Store, watch: Watch) -> None:
     """A batch is a file, so that a first run leaves thousands; every reader opens all of them."""
-    views = all_views(store.spaces())
+    views = store.views()
     if max(len(parts.list_parts(store.root, view)) for view in views) > MANY_PARTS:
         with watch.task("merging small parts", total=len(views)) as advance:
             store.compact(on_progress=lambda view, done, total: advance(done, total, view))

@@ -83,7 +83,7 @@ def view_of(space: Space) -> str:
 
 
 def test_timestamps_are_microseconds_in_utc(served: Store) -> None:
-    for view in all_views(served.spaces()):
+    for view in served.views():
         for part in (served.root / "parts" / view.name).glob("*.parquet"):
             schema = pq.read_schema(part)
             for name in ("event_timestamp", "created"):
@@ -92,7 +92,7 @@ def test_timestamps_are_microseconds_in_utc(served: Store) -> None:
 
 def test_two_models_of_one_dimension_never_share_a_view(space: Space) -> None:
     other = replace(space, revision="2")
-    views = all_views({(Entity.ITEM, one.space_id): one for one in (space, other)})
+    views = all_views({(Entity.ITEM, one.space_id): one for one in (space, other)}, {})
     assert len({view.name for view in views}) == 4
 
 

@@ -19,7 +19,6 @@ from feature_repo import comparison, repo_config
 from feature_repo.base import Entity, StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
-from feature_repo.tables import all_views
 
 DAY = timedelta(days=1)
 WriteAxes = Callable[..., int]
@@ -254,6 +253,6 @@ def test_after_feasts_own_run_nothing_is_found_amiss(served: Store, tmp_path: Pa
     feast_itself: Any = copy.feature_store._feast  # type: ignore[attr-defined]
     until = datetime.now(UTC)
     feast_itself.materialize(EPOCH - DAY, until)
-    for view in all_views(copy.spaces()):
+    for view in copy.views():
         comparison.compare(copy.root, view, copy.feature_store, until=until, ids=[])
         comparison.count(copy.root, view, copy.feature_store, until=until)

@@ -18,9 +18,9 @@ def test_a_release_of_an_unknown_space_is_refused_and_nothing_changes(
     tmp_path: Path, space: Space
 ) -> None:
     known = {(Entity.ITEM, space.space_id): space}
-    releases.replace_checked(tmp_path, {"g-1": [space]}, known=known)
+    releases.replace_checked(tmp_path, {"g-1": [space]}, spaces=known, sources={})
     with pytest.raises(StoreError, match=rf"release g-2 reads {space.space_id}, .* embed them"):
-        releases.replace_checked(tmp_path, {"g-2": [space]}, known={})
+        releases.replace_checked(tmp_path, {"g-2": [space]}, spaces={}, sources={})
     assert releases.read(tmp_path) == {"g-1": (space.space_id,)}
 
 

@@ -15,7 +15,7 @@ def test_two_spaces_never_share_a_view(space: Space) -> None:
 
 
 def test_every_view_has_its_key_and_both_times(space: Space) -> None:
-    for view in all_views({(Entity.ITEM, space.space_id): space}):
+    for view in all_views({(Entity.ITEM, space.space_id): space}, {}):
         assert view.schema.names[:3] == [view.key, "event_timestamp", "created"]
         assert view.schema.field("event_timestamp").type == pa.timestamp("us", tz="UTC")
 
@@ -26,4 +26,4 @@ def test_a_vector_is_served_alone(space: Space) -> None:
 
 
 def test_profiles_and_histories_have_views_before_any_space() -> None:
-    assert all_views({}) == [profile_view(), history_view()]
+    assert all_views({}, {}) == [profile_view(), history_view()]

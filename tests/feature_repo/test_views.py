@@ -16,7 +16,7 @@ def found(served: Store, space: Space, tmp_path_factory: pytest.TempPathFactory)
 
     root = tmp_path_factory.mktemp("views")
     spaces = {(Entity.ITEM, space.space_id): space, (Entity.USER, space.space_id): space}
-    return {each.name: each for each in views.build(root, spaces, {})}
+    return {each.name: each for each in views.build(root, spaces, {}, {})}
 
 
 def test_there_is_a_view_for_each_space_and_one_service_of_all(
@@ -57,7 +57,7 @@ def test_a_release_has_a_service_of_exactly_its_spaces(
     other = replace(space, revision="2")
     spaces = {(Entity.ITEM, one.space_id): one for one in (space, other)}
     releases = {"g-1": [other.space_id], "g-0": ["dropped since"]}
-    objects = {each.name: each for each in views.build(tmp_path, spaces, releases)}
+    objects = {each.name: each for each in views.build(tmp_path, spaces, {}, releases)}
     service = objects["rerank_g-1"]
     assert {one.name for one in service.feature_view_projections} == {
         f"item_{other.space_id}",
