@@ -4,14 +4,16 @@ A hub id needs the full commit: a branch or a tag can move, and vectors of two s
 must never share a space. A folder is pinned by the digest of its files. Weights are read from
 safetensors alone, since a pickle runs code, and code from the hub only where the caller says so.
 
-The precision is part of a space, since it moves the vectors; the device is not.
+The precision is part of a space, since it moves the vectors; the device is not. So is an adapter
+that is put on top of a checkpoint: its digest stands behind the checkpoint's revision.
 """
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
+from embedders.adapter import resolve as resolve_adapter
 from embedders.items import Modality
 from embedders.vectors import Space
 
@@ -141,6 +144,8 @@ class CheckpointOptions(TypedDict, total=False):
     """Where to run, as torch names it; `auto` takes CUDA where there is any, else the CPU."""
     dim: int | None
     """How long the vectors must be; None takes what the model gives."""
+    adapter: str | Path | None
+    """A folder in peft's format, put on top of the weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +203,7 @@ def load_encoder(
     dtype: Dtype = "float32",
     device: str = "auto",
     dim: int | None = None,
+    adapter: str | Path | None = None,
 ) -> LoadedEncoder:
     """Load a checkpoint; of an encoder-decoder only the encoder is kept.
 
@@ -207,8 +213,8 @@ def load_encoder(
         revision: These and the others: as in `CheckpointOptions`.
 
     Raises:
-        ValueError: the model is not pinned, an unknown dtype or device, or the checkpoint lacks
-            weights of the encoder, which would run on random numbers.
+        ValueError: the model is not pinned, an unknown dtype or device, the checkpoint lacks
+            weights of the encoder, which would run on random numbers, or the adapter does not fit.
     """
     checkpoint = resolve(model, revision=revision)
     place = device_of(device)
@@ -230,15 +236,46 @@ def load_encoder(
         )
     if getattr(loaded.config, "is_encoder_decoder", False):
         loaded = loaded.get_encoder()
+    network, checkpoint = adapt(loaded, checkpoint, adapter)
     return LoadedEncoder(
         checkpoint=checkpoint,
-        model=loaded.to(place).eval(),
+        model=network.to(place).eval(),
         has_pooler=not any(POOLER in key for key in missing),
         device=place,
         dtype=dtype,
         dim=dim,
         trust_remote_code=trust_remote_code,
     )
+
+
+def adapt(
+    network: Any, checkpoint: Checkpoint, adapter: str | Path | None
+) -> tuple[Any, Checkpoint]:
+    """A network and its checkpoint with an adapter on top; None leaves both as they are.
+
+    Raises:
+        ValueError: the adapter is missing, damaged or made for other weights.
+    """
+    if adapter is None:
+        return network, checkpoint
+    name = checkpoint.name if checkpoint.is_local else checkpoint.source
+    found = resolve_adapter(Path(adapter), name=name, revision=checkpoint.revision)
+    # Here, since peft takes seconds to import, and most encoders need none of it.
+    from embedders.adapted import put
+
+    pinned = replace(checkpoint, revision=f"{checkpoint.revision}+{found.revision}")
+    return put(network, found), pinned
+
+
+def positions(network: Any) -> int:
+    """How many tokens of a text a network has positions for; no limit where it states none."""
+    stated = getattr(network.config, "max_position_embeddings", None)
+    if stated is None:
+        return sys.maxsize
+    # RoBERTa counts its positions from behind the padding's id.
+    padding = getattr(getattr(network, "embeddings", None), "padding_idx", None)
+    behind = 0 if padding is None else int(padding) + 1
+    return int(stated) - behind - int(getattr(network, "num_virtual_tokens", 0))
 
 
 def device_of(name: str) -> str:

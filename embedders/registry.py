@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 INSTALL = "pip install 'sommelier[embed]'"
 
 # Encoder -> the options it takes, for each modality. `model` is required wherever it is taken.
-HUB = ("model", "revision", "trust_remote_code", "dtype", "device", "dim", "batch_size")
+HUB = ("model", "revision", "trust_remote_code", "dtype", "device", "dim", "batch_size", "adapter")
 FILE = ("model", "output", "dim", "num_threads", "batch_size")
 PICTURES = (*FILE, "layout", "size", "resize", "value_range", "mean", "std")
 SOUNDS = (*FILE, "rate", "window", "hop", "limit_s")
@@ -32,7 +32,7 @@ TRAINED_GRAPHS = ("lightgcn", "spectral")
 """The graph encoders that `fit_graph` trains."""
 BROUGHT = ("name", "revision", "dim", "center", "scale", "is_normalized", "until")
 TEXTS: Mapping[str, tuple[str, ...]] = {
-    "minilm": ("prefix", "query_prefix", "dtype", "device", "batch_size"),
+    "minilm": ("prefix", "query_prefix", "dtype", "device", "batch_size", "adapter"),
     "sentence": (*HUB, "prefix", "query_prefix"),
     "auto": (*HUB, "prefix", "query_prefix", "pooling", "max_length"),
     "onnx": (*FILE, "prefix", "query_prefix", "pooling", "max_length"),
@@ -75,6 +75,9 @@ class EncoderConfig:
     model: str | None = None
     """A folder or a hub id; of onnx and tflite the file, of texts the folder that holds model.onnx
     and tokenizer.json."""
+    adapter: Path | None = None
+    """A folder in peft's format, put on top of the model's weights: what `sommelier tune-encoders`
+    writes. The vectors are another space's."""
     revision: str | None = None
     """A hub model's commit. Of brought vectors, any word: another one says that another encoder
     made them."""
@@ -197,7 +200,7 @@ def create(config: EncoderConfig, *, catalog: Brings) -> Embedder:
             f"the graph encoder {config.encoder!r} is trained on interactions: use fit_graph"
         )
     options = config.options
-    with _libraries(f"the {config.modality} encoder {config.encoder!r}"):
+    with libraries(f"the {config.modality} encoder {config.encoder!r}"):
         match (config.modality, config.encoder):
             case (_, "brought"):
                 from embedders.brought import BroughtEmbedder
@@ -297,7 +300,7 @@ def fit_graph(
     """
     if encoder not in TRAINED_GRAPHS:
         raise ValueError(f"no graph encoder {encoder!r}: choose one of {', '.join(TRAINED_GRAPHS)}")
-    with _libraries(f"the graph encoder {encoder!r}"):
+    with libraries(f"the graph encoder {encoder!r}"):
         if encoder == "spectral":
             from embedders import graph_spectral
 
@@ -334,7 +337,7 @@ def _brought_file(modality: Modality, name: str, catalog: Brings) -> Path:
 
 
 @contextmanager
-def _libraries(who: str) -> Iterator[None]:
+def libraries(who: str) -> Iterator[None]:
     """Says how to install what an import within the block does not find."""
     try:
         yield

@@ -6,8 +6,8 @@ and with them its vector, are those of the text alone, also for models with abso
 Shape legend: N items, T tokens, D dimensions.
 """
 
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
-from embedders.checkpoint import CheckpointOptions, load_encoder
+from embedders.checkpoint import CheckpointOptions, load_encoder, positions
+from embedders.differentiable import Differentiable
 from embedders.item_text import RECIPES
 from embedders.items import Modality
 from embedders.text_tokens import Pooling, TokenEmbedder
@@ -26,7 +27,7 @@ import torch  # noqa: E402
 from transformers import AutoModel, AutoTokenizer  # noqa: E402
 
 
-class AutoTextEmbedder(TokenEmbedder):
+class AutoTextEmbedder(TokenEmbedder, Differentiable):
     """Text vectors by `AutoModel`, pooled over the tokens."""
 
     rows_per_batch = 1024
@@ -65,6 +66,7 @@ class AutoTextEmbedder(TokenEmbedder):
         if pooling not in get_args(Pooling):
             raise ValueError(f"pooling is one of {get_args(Pooling)}, got {pooling!r}")
         self._encoder = load_encoder(model, AutoModel, **checkpoint)
+        self.checkpoint = self._encoder.checkpoint
         self._tokenizer = self._encoder.companion(AutoTokenizer)
         self._modality = modality
         self._pooling: Pooling = pooling
@@ -72,7 +74,7 @@ class AutoTextEmbedder(TokenEmbedder):
         self._query_prefix = prefix if query_prefix is None else query_prefix
         self._batch_size = batch_size
         self._max_length = min(
-            max_length, self._tokenizer.model_max_length, _positions(self._encoder.model)
+            max_length, self._tokenizer.model_max_length, positions(self.network)
         )
         # The first call sets the tokenizer's limit: so that threads share it unchanged.
         self._tokens("")
@@ -85,12 +87,38 @@ class AutoTextEmbedder(TokenEmbedder):
             ),
         )
 
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model."""
+        network: torch.nn.Module = self._encoder.model
+        return network
+
+    @network.setter
+    def network(self, network: torch.nn.Module) -> None:
+        self._encoder = replace(self._encoder, model=network)
+
+    def probe(self) -> list[int]:
+        """One token."""
+        return [0]
+
+    def reserve(self, num_tokens: int) -> None:
+        """Texts are cut so much earlier where the model has no positions to spare."""
+        self._max_length = min(self._max_length, positions(self.network) - num_tokens)
+        self._tokens("")
+
     def _tokens(self, text: str) -> list[int]:
         encoded = self._tokenizer(text, truncation=True, max_length=self._max_length)
         return list(encoded["input_ids"])
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[list[int]]) -> NDArray[np.float32]:
+        return np.asarray(self._pooled(batch).cpu().numpy(), dtype=np.float32)
+
+    def forward(self, contents: Sequence[list[int]]) -> torch.Tensor:
+        """Token ids -> unit vectors [N, D] with gradients."""
+        return torch.nn.functional.normalize(self._pooled(contents), dim=1)
+
+    def _pooled(self, batch: Sequence[list[int]]) -> torch.Tensor:
         width = max(len(tokens) for tokens in batch)
         # The id under the padding is never attended to, so that any serves.
         padding = self._tokenizer.pad_token_id or 0
@@ -101,18 +129,7 @@ class AutoTextEmbedder(TokenEmbedder):
             mask_NT[row, : len(tokens)] = 1
         ids_NT, mask_NT = ids_NT.to(self._encoder.device), mask_NT.to(self._encoder.device)
         output: Any = self._encoder.model(input_ids=ids_NT, attention_mask=mask_NT)
-        pooled_ND = pool(output.last_hidden_state, mask_NT, self._pooling)
-        return np.asarray(pooled_ND.cpu().numpy(), dtype=np.float32)
-
-
-def _positions(model: Any) -> int:
-    """How many tokens a model has positions for; no limit where it states none."""
-    stated = getattr(model.config, "max_position_embeddings", None)
-    if stated is None:
-        return sys.maxsize
-    # RoBERTa counts its positions from behind the padding's id.
-    offset = getattr(getattr(model, "embeddings", None), "padding_idx", None)
-    return int(stated) if offset is None else int(stated) - offset - 1
+        return pool(output.last_hidden_state, mask_NT, self._pooling)
 
 
 def pool(hidden_NTD: torch.Tensor, mask_NT: torch.Tensor, pooling: Pooling) -> torch.Tensor:

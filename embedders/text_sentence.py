@@ -15,29 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
-from embedders.base import Embedder
 from embedders.checkpoint import (
     Checkpoint,
     CheckpointOptions,
+    adapt,
     device_of,
+    positions,
     precision,
     quiet,
     resolve,
     space_of,
     torch_dtype,
 )
+from embedders.differentiable import Differentiable
 from embedders.item_text import RECIPES, item_text, text_digest
 from embedders.items import Item, Modality
 from embedders.vectors import normalize
 
 torchaudio_cpu.load()
 
+import torch  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
+from sentence_transformers.sentence_transformer.modules import Transformer  # noqa: E402
 
 MINILM = "minilm"
 
 
-class SentenceEmbedder(Embedder):
+class SentenceEmbedder(Differentiable):
     """Text vectors by any sentence-transformers model."""
 
     rows_per_batch = 1024
@@ -85,6 +89,10 @@ class SentenceEmbedder(Embedder):
         self._prefix = prefix
         self._query_prefix = prefix if query_prefix is None else query_prefix
         self._batch_size = batch_size
+        if (adapter := checkpoint.get("adapter")) is not None:
+            self.network, source = adapt(self.network, source, adapter)
+            self.reserve(0)
+        self.checkpoint = source
         self.space = space_of(
             source,
             modality,
@@ -94,6 +102,39 @@ class SentenceEmbedder(Embedder):
                 f"at most {self._model.max_seq_length} tokens{precision(dtype)}"
             ),
         )
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The transformer below the pooling.
+
+        Raises:
+            ValueError: the model has none, as those of static word vectors.
+        """
+        return self._transformer.model
+
+    @network.setter
+    def network(self, network: torch.nn.Module) -> None:
+        self._transformer.model = network.to(self._model.device)
+
+    @property
+    def _transformer(self) -> Transformer:
+        first = self._model[0]
+        if not isinstance(first, Transformer):
+            raise ValueError(
+                f"the model begins with a {type(first).__name__}, an adapter goes into a "
+                "Transformer; take another model"
+            )
+        return first
+
+    def probe(self) -> str:
+        """A word."""
+        return "dimension"
+
+    def reserve(self, num_tokens: int) -> None:
+        """Texts are cut so much earlier where the model has no positions to spare."""
+        limit = self._model.max_seq_length
+        if limit is not None:
+            self._model.max_seq_length = min(limit, positions(self.network) - num_tokens)
 
     def fingerprint(self, item: Item) -> str | None:
         """The sha256 of the item's text."""
@@ -110,6 +151,16 @@ class SentenceEmbedder(Embedder):
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts that are searched with -> unit vectors [N, D] in the items' space."""
         return self._unit(texts, self._query_prefix)
+
+    def forward(self, contents: Sequence[str]) -> torch.Tensor:
+        """Texts -> unit vectors [N, D] with gradients."""
+        features = self._model.preprocess(list(contents), prompt=self._prefix)
+        placed = {
+            name: value.to(self._model.device) if isinstance(value, torch.Tensor) else value
+            for name, value in features.items()
+        }
+        vectors_ND = self._model(placed)["sentence_embedding"][:, : self.space.dim]
+        return torch.nn.functional.normalize(vectors_ND.float(), dim=1)
 
     def _unit(self, texts: Sequence[str], prefix: str) -> NDArray[np.float32]:
         if not texts:

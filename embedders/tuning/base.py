@@ -1,7 +1,8 @@
 """What tuning asks of an encoder: a torch module that embeds contents with gradients.
 
 Every encoder that can be tuned gives one (`embedders.tuning.registry`). The module is the very one
-that embeds: with no adapter its output is, to rounding, the embedder's own vectors.
+that embeds: with no adapter its output is, to rounding, the embedder's own vectors, and with one
+the embedder embeds with it, too.
 """
 
 from abc import ABC, abstractmethod
@@ -21,12 +22,14 @@ class Tunable(ABC):
     """One modality's encoder, its weights frozen but for an adapter's."""
 
     embedder: Embedder
-    """The same encoder as it embeds without an adapter: fingerprints, contents, space."""
+    """The same encoder: fingerprints, contents (to be loaded once the adapter is in, since virtual
+    tokens take places from a text's own), and the space of its vectors without an adapter."""
 
     @property
     @abstractmethod
     def module(self) -> "nn.Module":
-        """What is trained and saved: the (adapted) model."""
+        """What is trained and saved: the (adapted) model, in evaluation mode, where it is to stay:
+        dropout is off."""
 
     @abstractmethod
     def adapt(self, config: "TuningConfig") -> None:

@@ -1,0 +1,69 @@
+"""An encoder's configuration in, the encoder ready to be tuned out.
+
+The only place that imports the folder's heavy leaves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedders import registry
+from embedders.items import Modality
+from embedders.registry import EncoderConfig
+
+if TYPE_CHECKING:
+    from embedders.tuning.base import Tunable
+
+TUNABLE: Mapping[Modality, tuple[str, ...]] = {
+    Modality.AUDIO: ("auto",),
+    Modality.IMAGE: ("auto",),
+    Modality.SUMMARY: ("minilm", "sentence", "auto"),
+    Modality.TEXT: ("minilm", "sentence", "auto"),
+}
+"""The encoders that can be tuned: those of weights that torch runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NoCatalog:
+    """Vectors that were made elsewhere cannot be tuned, so that none are brought."""
+
+    folder: Path = Path()
+    brought: Mapping[tuple[Modality, str], Path] = field(default_factory=dict)
+
+
+def can_tune(config: EncoderConfig) -> bool:
+    """Whether an encoder has weights that can be tuned."""
+    return config.encoder in TUNABLE.get(config.modality, ())
+
+
+def untuned(config: EncoderConfig) -> EncoderConfig:
+    """The same encoder without the adapter that it may have: what is tuned, always."""
+    return replace(config, adapter=None)
+
+
+def create(config: EncoderConfig) -> "Tunable":
+    """The encoder that a configuration names, loaded and frozen, with no adapter yet.
+
+    Raises:
+        ValueError: it cannot be tuned, has an adapter, or cannot be loaded.
+        ImportError: a library is missing; the message says how to install it.
+    """
+    if not can_tune(config):
+        tunable = ", ".join(TUNABLE.get(config.modality, ()))
+        raise ValueError(
+            f"the {config.modality} encoder {config.encoder!r} has no weights that can be tuned; "
+            f"of this modality {tunable or 'none'} can"
+        )
+    if config.adapter is not None:
+        raise ValueError(
+            f"the {config.modality} encoder {config.encoder!r} has an adapter, which is not tuned "
+            "on: an adapter is made for the plain weights"
+        )
+    with registry.libraries(f"tuning the {config.modality} encoder {config.encoder!r}"):
+        from embedders.differentiable import Differentiable
+        from embedders.tuning.tunable_encoder import TunableEncoder
+
+        embedder = registry.create(config, catalog=_NoCatalog())
+        assert isinstance(embedder, Differentiable), "TUNABLE lists those that are"
+        return TunableEncoder(embedder)
