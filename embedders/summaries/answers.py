@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embedders.summaries.base import Prompt, Unwritten, Writer
+from embedders.summaries.base import Prompt, Unanswered, Unwritten, Writer
 from embedders.summaries.frame import plain
 from embedders.texts import MAX_CHARACTERS
 
@@ -22,9 +22,13 @@ def ask(
     """The answers in the prompts' order, made plain: a model writes what strangers had it write.
 
     Raises:
-        ConnectionError: the writer's endpoint does not answer.
+        Unanswered: the writer's endpoint answers nobody; the answers so far are plain, too.
     """
-    answers = writer.write(prompts, on_progress=on_progress) if prompts else []
+    try:
+        answers = writer.write(prompts, on_progress=on_progress) if prompts else []
+    except Unanswered as error:
+        plain_ones = [None if one is None else _settled(one) for one in error.answers]
+        raise Unanswered(str(error), answers=plain_ones) from error
     assert len(answers) == len(prompts), "a writer answers each prompt"
     return [_settled(answer) for answer in answers]
 
@@ -38,17 +42,27 @@ class Asking:
     num_prompts: int
     """Of all rounds, at most."""
     on_progress: Callable[[int], None] | None
+    failure: Unanswered | None = None
+    """Why nothing is asked any more."""
     _num_asked: int = 0
 
-    def ask(self, prompts: Sequence[Prompt]) -> list[Answer]:
-        """One round's answers, as of the function `ask`."""
-        answers = ask(self.writer, prompts, on_progress=self._tell)
+    def ask(self, prompts: Sequence[Prompt]) -> list[Answer | None]:
+        """One round's answers; None where the endpoint gave none, and ever after."""
+        if self.failure is not None:
+            return [None] * len(prompts)
+        try:
+            answers: list[Answer | None] = [*ask(self.writer, prompts, on_progress=self._tell)]
+        except Unanswered as error:
+            self.failure = error
+            lacking = len(prompts) - len(error.answers)
+            answers = [*error.answers, *[None] * lacking]
         self._num_asked += len(prompts)
         return answers
 
     def _tell(self, num_answered: int) -> None:
         if self.on_progress:
-            self.on_progress(self.num_items * (self._num_asked + num_answered) // self.num_prompts)
+            done = self._num_asked + num_answered
+            self.on_progress(self.num_items * done // self.num_prompts)
 
 
 def check_writer(engine: str, writer: Writer | None) -> None:

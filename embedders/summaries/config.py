@@ -93,10 +93,11 @@ class PreferenceConfig:
     max_events: int = 50
     """direct reads a user's last so many."""
     max_tokens: int = 128
+    """The template has a bound of its own."""
 
     def __post_init__(self) -> None:
         for name in ("block_size", "max_events"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= 200:  # what a frame holds
+                raise ValueError(f"{name} lies in 1..200, got {getattr(self, name)}")
         if not 8 <= self.max_tokens <= 2048:
             raise ValueError(f"max_tokens lies in 8..2048, got {self.max_tokens}")

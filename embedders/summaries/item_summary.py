@@ -17,10 +17,10 @@ from embedders.items import Item, Modality
 from embedders.media import file_digest
 from embedders.summaries import frame, template
 from embedders.summaries.answers import Answer, Asking, check_writer, digest, num_words
-from embedders.summaries.base import Prompt, Unwritten, Writer
+from embedders.summaries.base import Prompt, Unanswered, Unwritten, Writer
 from embedders.summaries.config import SummaryConfig
 from embedders.summaries.frame import framed, plain
-from embedders.texts import TextKind, TextSource
+from embedders.texts import MAX_CHARACTERS, TextKind, TextSource
 
 WORDS, PICTURE, SOUND, FUSION = "words", "picture", "sound", "fusion"
 PROMPTS: Mapping[str, str] = {
@@ -44,6 +44,7 @@ PROMPTS: Mapping[str, str] = {
         "that keeps what each of them adds."
     ),
 }
+NOTHING = "the item has neither words nor files to read"
 NUM_ATTRIBUTES, VALUE = 24, 200  # how many are read, characters of each
 
 
@@ -102,37 +103,45 @@ class ItemSummarizer:
 
         Raises:
             BadContent: a text is not valid Unicode, which `fingerprint` would have said.
-            ConnectionError: the writer's endpoint does not answer.
+            Unanswered: the writer's endpoint answers nobody; it holds the items' summaries that are
+                whole already.
         """
-        told: list[Answer]
         if self._writer is None:
-            told = [self._words(item) for item in items]
+            told: list[Answer | None] = [self._words(item) for item in items]
+            failure = None
         else:
             asked = [self._sides(item) for item in items]
             num_prompts = sum(len(prompts) + (len(prompts) > 1) for prompts in asked)
             asking = Asking(self._writer, len(items), num_prompts, on_progress)
             told = self._fused(asked, asking)
+            failure = asking.failure
+        settled = [Unwritten(NOTHING) if text == "" else text for text in told]
+        if failure is not None:
+            raise Unanswered(str(failure), answers=settled) from failure
         if on_progress:
             on_progress(len(items))
-        return [text or Unwritten("the item has neither words nor files to read") for text in told]
+        return [text for text in settled if text is not None]
 
-    def _fused(self, asked: Sequence[Mapping[str, Prompt]], asking: Asking) -> list[Answer]:
-        """Each item's sides, answered and fused; empty where it has none."""
+    def _fused(self, asked: Sequence[Mapping[str, Prompt]], asking: Asking) -> list[Answer | None]:
+        """Each item's sides, answered and fused; empty where it has none, None where not all of
+        it was answered."""
         found: list[dict[str, str]] = [{} for _ in asked]
-        whole: list[Answer] = [""] * len(asked)
+        whole: list[Answer | None] = [""] * len(asked)
         for side in (WORDS, PICTURE, SOUND):
             rows = [row for row, prompts in enumerate(asked) if side in prompts]
             answers = asking.ask([asked[row][side] for row in rows])
             for row, answer in zip(rows, answers, strict=True):
-                if isinstance(answer, Unwritten):
-                    whole[row] = _at(side, answer)
-                else:
+                if isinstance(answer, str):
                     found[row][side] = answer
-        rows = [row for row, sides in enumerate(found) if not whole[row] and len(sides) > 1]
+                elif not isinstance(whole[row], Unwritten):
+                    whole[row] = _at(side, answer)
+        rows = [row for row, sides in enumerate(found) if whole[row] == "" and len(sides) > 1]
         fusions = asking.ask([self._fusion(found[row]) for row in rows])
         for row, answer in zip(rows, fusions, strict=True):
             whole[row] = _at(FUSION, answer)
-        return [text or "".join(found[row].values()) for row, text in enumerate(whole)]
+        return [
+            "".join(found[row].values()) if text == "" else text for row, text in enumerate(whole)
+        ]
 
     def _sides(self, item: Item) -> dict[str, Prompt]:
         """What is asked of an item, a prompt for each of its sides."""
@@ -146,7 +155,7 @@ class ItemSummarizer:
         return prompts
 
     def _fusion(self, sides: Mapping[str, str]) -> Prompt:
-        return self._prompt(PROMPTS[FUSION].replace("{data}", framed(sides)))
+        return self._prompt(PROMPTS[FUSION].replace("{data}", framed(sides, limit=MAX_CHARACTERS)))
 
     def _prompt(
         self, text: str, *, images: tuple[Path, ...] = (), sounds: tuple[Path, ...] = ()
@@ -193,7 +202,7 @@ class ItemSummarizer:
         return digest([dict(PROMPTS), rules, self._config.max_tokens, self._config.attributes])
 
 
-def _at(step: str, answer: Answer) -> Answer:
+def _at(step: str, answer: Answer | None) -> Answer | None:
     if isinstance(answer, Unwritten):
         return Unwritten(f"{step}: {answer}")
     return answer

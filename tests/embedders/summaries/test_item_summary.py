@@ -7,7 +7,7 @@ import pytest
 
 from embedders.base import BadContent
 from embedders.items import Item, Modality
-from embedders.summaries.base import Prompt, Unwritten
+from embedders.summaries.base import Prompt, Unanswered, Unwritten
 from embedders.summaries.config import SummaryConfig, WriterConfig
 from embedders.summaries.item_summary import ItemSummarizer
 from embedders.texts import MAX_CHARACTERS, TextKind
@@ -120,6 +120,18 @@ def test_an_answer_is_bounded_and_one_of_nothing_visible_is_none(item: Item) -> 
     assert len(str(long[0])) <= MAX_CHARACTERS
     (none,) = ItemSummarizer(CONFIG, ScriptedWriter(lambda _: "\u200b")).summarize([bare])
     assert isinstance(none, Unwritten)
+
+
+@pytest.mark.parametrize(("dies_after", "whole"), [(0, 0), (2, 1), (4, 1), (6, 2)])
+def test_of_a_server_that_dies_what_is_whole_is_handed_over(
+    item: Item, dies_after: int, whole: int
+) -> None:
+    bare = replace(item, image_path=None)
+    writer = ScriptedWriter(answer, reads=[Modality.IMAGE], dies_after=dies_after)
+    with pytest.raises(Unanswered, match="nobody there") as caught:
+        ItemSummarizer(CONFIG, writer).summarize([item, bare, item])
+    assert len(caught.value.answers) == 3
+    assert sum(one is not None for one in caught.value.answers) == whole
 
 
 @pytest.mark.parametrize("title", TITLES.values(), ids=TITLES.keys())
