@@ -9,12 +9,13 @@ only windows of equal shape run together, since padding would change the answers
 normalize over time (Wav2Vec2). Those whose extractor says that they were trained with a mask are
 padded: sorted by length, so that little is.
 
-Shape legend: N items, T time steps, D dimensions.
+Shape legend: N items, W windows, T time steps, D dimensions.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -22,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
-from embedders.base import Embedder
 from embedders.checkpoint import CheckpointOptions, Prepared, load_encoder
+from embedders.differentiable import Differentiable
 from embedders.items import Item, Modality
 from embedders.media import file_digest
 from embedders.vectors import normalize
@@ -38,7 +39,7 @@ SHORTEST_S = 0.1  # less than the receptive field of common models gives no outp
 WINDOW_S = 30.0  # where the extractor states no limit of its own
 
 
-class AutoAudioEmbedder(Embedder):
+class AutoAudioEmbedder(Differentiable):
     """Sound vectors by `AutoModel`."""
 
     rows_per_batch = 32  # a minute's samples are 4 MB
@@ -65,22 +66,36 @@ class AutoAudioEmbedder(Embedder):
         """
         self._limit_s = check_limit(limit_s)
         self._encoder = load_encoder(model, AutoModel, **checkpoint)
+        self.checkpoint = self._encoder.checkpoint
         self._extractor = self._encoder.companion(AutoFeatureExtractor)
         self._batch_size = batch_size
         self._rate = int(self._extractor.sampling_rate)
         self._window = _window_samples(self._extractor, self._rate)
         self._is_padded = _takes_padding(self._extractor, self._encoder.model)
-        # A sound, not silence: an extractor that normalizes would divide by zero.
-        tone = np.sin(np.arange(self._rate, dtype=np.float32))
         self.space = self._encoder.space(
             Modality.AUDIO,
-            dim=self._run([self._prepare(tone[: self._window])]).shape[1],
+            dim=self._run(self.probe()).shape[1],
             preprocessing=(
                 f"mono {self._rate} Hz, the middle {limit_s:.9g} s; "
                 f"{type(self._extractor).__name__}; equal windows of at most {self._window} "
                 "samples, unit vectors averaged"
             ),
         )
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model, of CLAP with the text's tower, which is never run."""
+        network: torch.nn.Module = self._encoder.model
+        return network
+
+    @network.setter
+    def network(self, network: torch.nn.Module) -> None:
+        self._encoder = replace(self._encoder, model=network)
+
+    def probe(self) -> list[Prepared]:
+        """A window of a tone: of silence, an extractor that normalizes would divide by zero."""
+        tone = np.sin(np.arange(self._rate, dtype=np.float32))
+        return [self._prepare(tone[: self._window])]
 
     def fingerprint(self, item: Item) -> str | None:
         """The sha256 of the sound's file."""
@@ -108,6 +123,21 @@ class AutoAudioEmbedder(Embedder):
             np.add.at(vectors_ND, rows, normalize(window_vectors))
         return normalize(vectors_ND)
 
+    def forward(self, contents: Sequence[list[Prepared]]) -> torch.Tensor:
+        """Windows of sounds -> unit vectors [N, D] with gradients."""
+        batches = list(self._batches(contents))
+        unit = [
+            torch.nn.functional.normalize(
+                self._pooled([contents[row][index] for row, index in batch]), dim=1
+            )
+            for batch in batches
+        ]
+        windows_WD = torch.cat(unit)
+        rows_W = torch.tensor([row for batch in batches for row, _ in batch])
+        sums_ND = windows_WD.new_zeros(len(contents), windows_WD.shape[1])
+        sums_ND = sums_ND.index_add(0, rows_W.to(windows_WD.device), windows_WD)
+        return torch.nn.functional.normalize(sums_ND, dim=1)
+
     def _batches(self, contents: Sequence[list[Prepared]]) -> Iterator[list[tuple[int, int]]]:
         """(item, window) of those that run together, the longest first where they are padded."""
         groups: defaultdict[Hashable, list[tuple[int, int]]] = defaultdict(list)
@@ -131,6 +161,9 @@ class AutoAudioEmbedder(Embedder):
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        return np.asarray(self._pooled(batch).cpu().numpy(), dtype=np.float32)
+
+    def _pooled(self, batch: Sequence[Prepared]) -> torch.Tensor:
         inputs, model = self._encoder.inputs(batch), self._encoder.model
         if callable(features := getattr(model, "get_audio_features", None)):
             pooled_ND = features(**inputs).pooler_output
@@ -142,7 +175,8 @@ class AutoAudioEmbedder(Embedder):
                 if self._is_padded:
                     mask = model._get_feature_vector_attention_mask(hidden_NTD.shape[1], mask)
                 pooled_ND = mean_over_time(hidden_NTD.float(), mask)
-        return np.asarray(pooled_ND.float().cpu().numpy(), dtype=np.float32)
+        vectors_ND: torch.Tensor = pooled_ND.float()
+        return vectors_ND
 
 
 def mean_over_time(hidden_NTD: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -22,6 +22,9 @@ class Differentiable(Embedder):
     checkpoint: "Checkpoint"
     """The pinned weights; with an adapter on top, its digest is part of the revision."""
 
+    reads_tokens: bool = False
+    """Virtual tokens can be put before a content's own; `reserve` makes room for them."""
+
     @property
     @abstractmethod
     def network(self) -> "nn.Module":
@@ -42,12 +45,6 @@ class Differentiable(Embedder):
         device and in the same order; all at once, so that the caller minds memory."""
 
     def reserve(self, num_tokens: int) -> None:
-        """Leave so many of the network's positions to virtual tokens; what is loaded from then on
-        is cut accordingly.
-
-        Raises:
-            ValueError: the contents are no tokens.
-        """
-        raise ValueError(
-            f"{self.space.encoder} reads no tokens, so that none can be put before them"
-        )
+        """Leave so many of the network's positions to virtual tokens, where it reads tokens; what
+        is loaded from then on is cut accordingly."""
+        raise NotImplementedError(f"{self.space.encoder} reads no tokens")

@@ -9,7 +9,8 @@ prepared shape run together.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedders import torchaudio_cpu
-from embedders.base import Embedder
 from embedders.checkpoint import CheckpointOptions, Prepared, load_encoder
+from embedders.differentiable import Differentiable
 from embedders.items import Item, Modality
 from embedders.media import file_digest
 from embedders.picture import read_picture
@@ -31,7 +32,7 @@ import torch  # noqa: E402
 from transformers import AutoImageProcessor, AutoModel  # noqa: E402
 
 
-class AutoImageEmbedder(Embedder):
+class AutoImageEmbedder(Differentiable):
     """Picture vectors by `AutoModel`."""
 
     rows_per_batch = 128  # a prepared picture is 0.6 MB
@@ -54,15 +55,29 @@ class AutoImageEmbedder(Embedder):
             ValueError: the model is not pinned, lacks weights, or has not the length declared.
         """
         self._encoder = load_encoder(model, AutoModel, **checkpoint)
+        self.checkpoint = self._encoder.checkpoint
         # Pillow's backend: the other one needs torchvision and rounds differently.
         self._processor = self._encoder.companion(AutoImageProcessor, backend="pil")
         self._batch_size = batch_size
-        gray = self._prepare(Image.new("RGB", (64, 64), "gray"))
         self.space = self._encoder.space(
             Modality.IMAGE,
-            dim=self._run([gray]).shape[1],
+            dim=self._run([self.probe()]).shape[1],
             preprocessing=f"upright RGB over white; {type(self._processor).__name__}",
         )
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model, of CLIP and its kin with the text's tower, which is never run."""
+        network: torch.nn.Module = self._encoder.model
+        return network
+
+    @network.setter
+    def network(self, network: torch.nn.Module) -> None:
+        self._encoder = replace(self._encoder, model=network)
+
+    def probe(self) -> Prepared:
+        """A gray picture."""
+        return self._prepare(Image.new("RGB", (64, 64), "gray"))
 
     def fingerprint(self, item: Item) -> str | None:
         """The sha256 of the picture's file."""
@@ -76,14 +91,26 @@ class AutoImageEmbedder(Embedder):
     def encode(self, contents: Sequence[Prepared]) -> NDArray[np.float32]:
         """Prepared pictures -> unit vectors [N, D]."""
         vectors_ND = np.zeros((len(contents), self.space.dim), dtype=np.float32)
+        for batch in self._batches(contents):
+            vectors_ND[batch] = self._run([contents[index] for index in batch])
+        return normalize(vectors_ND)
+
+    def forward(self, contents: Sequence[Prepared]) -> torch.Tensor:
+        """Prepared pictures -> unit vectors [N, D] with gradients."""
+        batches = list(self._batches(contents))
+        parts = [self._pooled([contents[index] for index in batch]) for batch in batches]
+        order = torch.tensor([index for batch in batches for index in batch]).argsort()
+        vectors_ND = torch.cat(parts)[order.to(parts[0].device)]
+        return torch.nn.functional.normalize(vectors_ND, dim=1)
+
+    def _batches(self, contents: Sequence[Prepared]) -> Iterator[list[int]]:
+        """The pictures that run together, by their place."""
         groups: defaultdict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
         for index, content in enumerate(contents):
             groups[tuple(array.shape for array in content.values())].append(index)
         for rows in groups.values():
             for start in range(0, len(rows), self._batch_size):
-                batch = rows[start : start + self._batch_size]
-                vectors_ND[batch] = self._run([contents[index] for index in batch])
-        return normalize(vectors_ND)
+                yield rows[start : start + self._batch_size]
 
     def _prepare(self, picture: Image.Image) -> Prepared:
         features = self._processor(images=picture, return_tensors="np")
@@ -91,6 +118,9 @@ class AutoImageEmbedder(Embedder):
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
+        return np.asarray(self._pooled(batch).cpu().numpy(), dtype=np.float32)
+
+    def _pooled(self, batch: Sequence[Prepared]) -> torch.Tensor:
         inputs, model = self._encoder.inputs(batch), self._encoder.model
         if callable(features := getattr(model, "get_image_features", None)):
             pooled_ND = features(**inputs).pooler_output
@@ -100,4 +130,5 @@ class AutoImageEmbedder(Embedder):
             if pooled_ND is None:
                 pooled_ND = output.last_hidden_state[:, 0]
         # Convolutional models pool to [N, D, 1, 1].
-        return np.asarray(pooled_ND.flatten(1).float().cpu().numpy(), dtype=np.float32)
+        vectors_ND: torch.Tensor = pooled_ND.flatten(1).float()
+        return vectors_ND

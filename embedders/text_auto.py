@@ -31,6 +31,7 @@ class AutoTextEmbedder(TokenEmbedder, Differentiable):
     """Text vectors by `AutoModel`, pooled over the tokens."""
 
     rows_per_batch = 1024
+    reads_tokens = True
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ class SentenceEmbedder(Differentiable):
     """Text vectors by any sentence-transformers model."""
 
     rows_per_batch = 1024
+    reads_tokens = True
 
     def __init__(
         self,

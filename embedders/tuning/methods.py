@@ -75,9 +75,11 @@ def adapt(embedder: Differentiable, config: TuningConfig) -> PeftModel:
         for name, module in ran(embedder).items()
         if isinstance(module, nn.Linear | Conv1D)
     }
-    if config.method in TOKENS:
-        embedder.reserve(config.num_virtual_tokens)  # refuses what reads no tokens
     try:
+        if config.method in TOKENS:
+            if not embedder.reads_tokens:
+                raise ValueError("it reads no tokens")
+            embedder.reserve(config.num_virtual_tokens)
         settings = _settings(config, network, layers)
         with _seeded(config.seed):
             wrapped = cast(PeftModel, get_peft_model(network, settings))
@@ -89,25 +91,23 @@ def adapt(embedder: Differentiable, config: TuningConfig) -> PeftModel:
             _check_tokens(embedder)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         embedder.network = network
-        allowed = ", ".join(
-            method for method in fitting(network, layers) if method != config.method
-        )
+        others = [one for one in _fitting(embedder, layers) if one != config.method]
         raise ValueError(
-            f"{config.method!r} cannot be put into {type(network).__name__} ({error}); take one "
-            f"of {allowed}"
+            f"{config.method!r} cannot be put into {type(network).__name__} ({error}); "
+            + (f"take one of {', '.join(others)}" if others else "no method can")
         ) from error
     wrapped.eval()
     return wrapped
 
 
-def fitting(network: nn.Module, layers: dict[str, nn.Module]) -> list[Method]:
-    """The methods whose layers a network has, as far as can be told without trying."""
+def _fitting(embedder: Differentiable, layers: dict[str, nn.Module]) -> list[Method]:
+    """The methods that find what they change, as far as can be told without trying."""
     found: list[Method] = ["lora"] if layers else []
     if _keys_and_values(layers):
         found.append("ia3")
-    if any(layer.bias is not None for layer in layers.values()):
+    if _biased(layers):
         found.append("bitfit")
-    return found
+    return [*found, *(TOKENS if embedder.reads_tokens else ())]
 
 
 def _settings(config: TuningConfig, network: nn.Module, layers: dict[str, nn.Module]) -> PeftConfig:
@@ -128,13 +128,7 @@ def _settings(config: TuningConfig, network: nn.Module, layers: dict[str, nn.Mod
                 "feedforward_modules": sorted(back),
             }
         case "bitfit":
-            chosen = {
-                "target_modules": sorted(
-                    name
-                    for name, layer in layers.items()
-                    if isinstance(layer, nn.Linear) and layer.bias is not None
-                )
-            }
+            chosen = {"target_modules": sorted(_biased(layers))}
         case "prompt":
             chosen = {
                 "num_virtual_tokens": config.num_virtual_tokens,
@@ -160,13 +154,23 @@ def _in_attention(network: nn.Module, layers: dict[str, nn.Module]) -> list[str]
             type(network.get_submodule(".".join(above[: depth + 1]))).__name__
             for depth in range(len(above))
         ]
-        if any("Attention" in each for each in classes):
+        # A pooling head attends once, with a feed-forward of its own in it.
+        if any("Attention" in each and "Pool" not in each for each in classes):
             found.append(name)
     return found
 
 
 def _keys_and_values(layers: dict[str, nn.Module]) -> list[str]:
     return [name for name in layers if name.rpartition(".")[2] in KEYS_AND_VALUES]
+
+
+def _biased(layers: dict[str, nn.Module]) -> list[str]:
+    """Those that peft can put another bias on."""
+    return [
+        name
+        for name, layer in layers.items()
+        if isinstance(layer, nn.Linear) and layer.bias is not None
+    ]
 
 
 def _narrows(layer: nn.Module) -> bool:
