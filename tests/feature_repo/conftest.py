@@ -1,8 +1,9 @@
 """A small world whose right answers are known: four items, three users, one text space."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +11,12 @@ import pytest
 
 from embedders.items import EPOCH, Item, Modality
 from embedders.vectors import Embeddings, Space
+from feature_repo import repo_config
 from feature_repo.base import Entity
 from feature_repo.store import Store
+
+if TYPE_CHECKING:
+    from tests.feature_repo.servers import PostgresServer, RedisServer
 
 Event = tuple[str, str, datetime]
 
@@ -29,6 +34,12 @@ EVENTS: list[Event] = [
     ("ann", "item-2", START + 2 * DAY),
     ("bob", "item-3", START + 1 * DAY),
 ]
+
+
+PROFILES = {
+    "redis": repo_config.EMBEDDED.with_name("production.yaml"),
+    "postgres": repo_config.EMBEDDED.with_name("production_postgres.yaml"),
+}
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +99,26 @@ def write_axes(space: Space) -> Callable[..., int]:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture(params=sorted(PROFILES))
+def production(
+    request: pytest.FixtureRequest,
+    redis: "RedisServer",
+    postgres: "PostgresServer",
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    imported_feast: None,
+) -> Iterator[Store]:
+    """An empty store on each of the profiles; registry, Redis and PostgreSQL are empty too."""
+    postgres.recreate()
+    with redis.client() as client:
+        client.flushall()
+    for name, value in {**redis.environment, **postgres.environment}.items():
+        monkeypatch.setenv(name, value)
+    store = Store(tmp_path / "store", profile=PROFILES[request.param])
+    yield store
+    store.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
 """The profiles of several machines, on a real Redis and a real PostgreSQL."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 
 from embedders.items import EPOCH, Item, Modality
 from embedders.vectors import Embeddings, Space, normalize
-from feature_repo import repo_config
 from feature_repo.base import StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
@@ -22,30 +20,6 @@ DAY = timedelta(days=1)
 Event = tuple[str, str, datetime]
 InteractionsOf = Callable[[Sequence[Event]], pa.Table]
 WriteAxes = Callable[..., int]
-PROFILES = {
-    "redis": repo_config.EMBEDDED.with_name("production.yaml"),
-    "postgres": repo_config.EMBEDDED.with_name("production_postgres.yaml"),
-}
-
-
-@pytest.fixture(params=sorted(PROFILES))
-def production(
-    request: pytest.FixtureRequest,
-    redis: RedisServer,
-    postgres: PostgresServer,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    imported_feast: None,
-) -> Iterator[Store]:
-    """An empty store on each of the profiles; registry, Redis and PostgreSQL are empty too."""
-    postgres.recreate()
-    with redis.client() as client:
-        client.flushall()
-    for name, value in {**redis.environment, **postgres.environment}.items():
-        monkeypatch.setenv(name, value)
-    store = Store(tmp_path / "store", profile=PROFILES[request.param])
-    yield store
-    store.close()
 
 
 def axes(store: Store, space: Space, ids: list[str]) -> list[int | None]:
