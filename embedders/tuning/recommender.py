@@ -123,7 +123,9 @@ class Recommender(nn.Module, ABC):
         vectors_KD = embedding(items_K, self.features(modality))
         if live is not None and modality in live and len(live[modality].items_K):
             own = live[modality]
-            places_K = torch.searchsorted(own.items_K, items_K).clamp(max=len(own.items_K) - 1)
+            places_K = torch.searchsorted(own.items_K, items_K.contiguous()).clamp(
+                max=len(own.items_K) - 1
+            )
             is_live_K1 = (own.items_K[places_K] == items_K)[:, None]
             vectors_KD = torch.where(is_live_K1, embedding(places_K, own.vectors_KD), vectors_KD)
         projected_KH: Tensor = self.projections[modality](vectors_KD)
