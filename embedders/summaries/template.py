@@ -20,12 +20,12 @@ from embedders.summaries.frame import plain
 NAME = "template"
 REVISION = "1"
 RULES = (
-    "item: title, category, attributes; 160 characters a value, 600 in all. user: the 16 most "
+    "item: title, category, attributes; 300 characters a value, 900 in all. user: the 16 most "
     "frequent categories with counts, of 60 characters, and the latest 5 titles, of 80"
 )
 """For the digest: what changes a text changes this, too."""
 
-VALUE, ITEM = 160, 600  # characters
+VALUE, ITEM = 300, 900  # characters: small text encoders read some 250 tokens
 CATEGORIES, CATEGORY = 16, 60  # how many are kept, characters of each
 TITLES, TITLE = 5, 80
 
