@@ -25,12 +25,12 @@ from ranker.service.authentication import AdmissionInterceptor, Gate
 from ranker.service.backends import Backend
 from ranker.service.credentials import server_credentials
 from ranker.service.exchange import Exchanges
+from ranker.service.health_watch import STORE, watch_store, watch_workers
 from ranker.service.interceptor import SERVICE_NAME, StatusInterceptor
 from ranker.service.metrics import Metrics
 from ranker.service.observing import Observing
 from ranker.service.ports import PortInUseError
 from ranker.service.servicer import RankerService
-from ranker.service.store_watch import STORE, watch_store
 from ranker.serving import Serving, ServingInfo
 
 if TYPE_CHECKING:
@@ -103,6 +103,11 @@ class RankerServer:
         """Whether the online store failed when a history was last asked of it."""
         return self._service.is_degraded
 
+    @property
+    def num_workers(self) -> int:
+        """Threads or processes that can compute."""
+        return self._service.num_workers
+
     async def tell(self, name: str, *, is_serving: bool) -> None:
         """Says so to whoever asks for the health of this name; not any more once it stops."""
         told = health_pb2.HealthCheckResponse
@@ -129,6 +134,7 @@ class RankerServer:
             for name in ("", SERVICE_NAME, GENERATION, STORE):
                 await self.tell(name, is_serving=True)
             self.accompany(watch_store(self))
+            self.accompany(watch_workers(self, ("", SERVICE_NAME)))
         except BaseException:
             await self.stop(grace_s=0)
             raise

@@ -71,6 +71,11 @@ class RankerService(pb_grpc.RankerServiceServicer):
         """Requests that wait for a worker."""
         return sum(one.backend.num_waiting for one in (self._served, *self._former))
 
+    @property
+    def num_workers(self) -> int:
+        """Threads or processes that can compute for whatever comes now."""
+        return self._served.backend.counts.num_alive
+
     def switch(self, served: Backend | Serving) -> Coroutine[None, None, None]:
         """Answers from this from now on; what is returned ends the former one, when awaited.
 

@@ -10,6 +10,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from ranker.limits import ServerConfig
+from ranker.service.server import SERVICE_NAME, running
+from tests.ranker.certificates import Authority, write
+from tests.ranker.serving_world import TableServing
+
 HEALTH = Path(__file__).resolve().parents[2] / "infra" / "health.py"
 Status = health_pb2.HealthCheckResponse
 
@@ -26,8 +31,8 @@ def server() -> Iterator[tuple[str, health.HealthServicer]]:
     server.stop(grace=None).wait()
 
 
-def check(address: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(HEALTH), address]
+def check(address: str, *options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HEALTH), address, *map(str, options)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -45,3 +50,23 @@ def test_an_unreachable_server_is_unhealthy_and_the_reason_is_named() -> None:
     run = check("127.0.0.1:1")
     assert run.returncode == 1
     assert "UNAVAILABLE" in run.stderr
+
+
+def test_the_ranker_behind_mutual_tls_is_asked_with_a_certificate(tmp_path: Path) -> None:
+    authority = Authority()
+    chain, key = write(tmp_path, authority.issue("ranker"))
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    own = tmp_path / "own"
+    own.mkdir()
+    certificate, own_key = write(own, authority.issue("probe"))
+    config = ServerConfig(
+        port=0, tls_certificate=chain, tls_key=key, tls_client_ca=tmp_path / "ca.pem"
+    )
+    trusting = ["--ca", tmp_path / "ca.pem", "--service", SERVICE_NAME]
+    with running(TableServing(), config=config) as server:
+        assert check(server.address).returncode == 1
+        assert check(server.address, *trusting).returncode == 1
+        known = [*trusting, "--certificate", certificate, "--key", own_key]
+        run = check(server.address, *known)
+        assert (run.returncode, run.stderr) == (0, "")
+        assert check(server.address, *trusting, "--certificate", certificate).returncode == 2

@@ -1,6 +1,7 @@
 """A served table for worker processes: who computed is told in `judged_by`, and work can be held.
 
 A held request notes in a folder that it has begun a pass, and waits there until a file lets it go.
+A worker does not load while the folder holds another file.
 """
 
 import os
@@ -17,6 +18,7 @@ from tests.ranker.serving_world import TableServing
 
 LOADER = "tests.ranker.process_world:load"
 HELD_BEHAVIOR = "purchase"  # requests that ask about it are held where there is a folder
+NOT_YET = "not-yet"  # workers that start wait while the folder holds it
 PATIENCE_S = 20.0
 
 
@@ -62,4 +64,8 @@ def load(*, generation_id: str = "g1", folder: str | None = None, fault: str = "
             os._exit(3)
         case "pid":
             generation_id = f"g{os.getpid()}"
+    give_up = time.monotonic() + PATIENCE_S
+    while folder is not None and (Path(folder) / NOT_YET).exists():
+        assert time.monotonic() < give_up, "the test never let it load"
+        time.sleep(0.002)
     return PidServing(generation_id=generation_id, folder=None if folder is None else Path(folder))

@@ -206,14 +206,17 @@ def test_the_command_answers_over_http_and_logs_each_request_as_an_object(built:
 
 
 @pytest.mark.slow
-def test_a_roll_back_by_command_is_followed_by_the_server(run: Run, copy_of_built: Path) -> None:
+@pytest.mark.parametrize("num_processes", [0, 2])
+def test_a_roll_back_by_command_is_followed_by_the_server(
+    num_processes: int, run: Run, copy_of_built: Path
+) -> None:
     generations = Generations(load(copy_of_built).paths.generations)
     shutil.copytree(generations.root / "g-000001", generations.root / "g-000002")
     manifest = generations.root / "g-000002" / MANIFEST
     manifest.write_text(manifest.read_text().replace("g-000001", "g-000002"))
     generations.point("g-000002")
     settings = ["--settings", str(copy_of_built), "--set", "server.port=0"]
-    settings += ["--set", "server.follow_s=0.2"]
+    settings += ["--set", "server.follow_s=0.2", "--set", f"server.processes={num_processes}"]
     with subprocess.Popen(
         [sys.executable, "-m", "sommelier", "serve", *settings],
         stdout=subprocess.PIPE,

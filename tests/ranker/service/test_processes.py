@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2 as details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from feature_repo.base import Unreachable
@@ -26,7 +27,7 @@ from ranker.service.process import WorkerFailed
 from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, running, serve
 from tests.ranker import served_processes
-from tests.ranker.process_world import LOADER
+from tests.ranker.process_world import LOADER, NOT_YET
 from tests.ranker.serving_world import TableServing
 
 PATIENCE_S = 20
@@ -151,6 +152,29 @@ def test_a_killed_worker_takes_its_call_along_and_the_next_is_answered(tmp_path:
         registry = server.metrics.registry
         assert registry.get_sample_value("sommelier_worker_deaths_total") == 1
         assert registry.get_sample_value("sommelier_workers", {"state": "alive"}) == 1
+
+
+def test_without_any_worker_the_server_is_not_well_until_one_has_loaded(tmp_path: Path) -> None:
+    told = health_pb2.HealthCheckResponse
+    with (
+        served(1, folder=str(tmp_path)) as (server, stub),
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+
+        def is_told(status: int) -> bool:
+            names = ("", "sommelier.ranker.v1.RankerService")
+            asked = [health_pb2.HealthCheckRequest(service=name) for name in names]
+            return {health.Check(one, timeout=PATIENCE_S).status for one in asked} == {status}
+
+        assert is_told(told.SERVING)
+        pid = pid_of(stub.Rerank(rerank("a", "b"), timeout=PATIENCE_S))
+        (tmp_path / NOT_YET).touch()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: is_told(told.NOT_SERVING))
+        (tmp_path / NOT_YET).unlink()
+        until(lambda: is_told(told.SERVING))
+        assert pid_of(stub.Rerank(rerank("a", "b"), timeout=PATIENCE_S)) != pid
 
 
 def test_the_other_workers_go_on(tmp_path: Path) -> None:
