@@ -1,9 +1,9 @@
 """A folder in peft's format in, an adapter pinned by its digest out, fit for a checkpoint or not.
 
 Two files count: `adapter_config.json` and `adapter_model.safetensors`. A third, `tuning.json`,
-is written by this project and says which weights the adapter was made for; without it, the hub's
-name and commit in `adapter_config.json` are compared, where both sides have them. A pickle is
-never read.
+is written by this project and says which weights the adapter was made for, and up to which moment
+the events lie that it was tuned on; without it, the hub's name and commit in `adapter_config.json`
+are compared, where both sides have them. A pickle is never read.
 
 Only settings that change no vector may differ from peft's defaults, beside those listed: any
 other one would be a way of computing that nobody here has tested.
@@ -12,6 +12,7 @@ other one would be a way of computing that nobody here has tested.
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Adapter:
     """The sha256 over the digests of its two files."""
     config: dict[str, Any]
     """`adapter_config.json`."""
+    until: datetime | None
+    """The cut of the events that it was tuned on, in UTC; None where nobody says so."""
 
     @property
     def num_virtual_tokens(self) -> int:
@@ -81,32 +84,53 @@ def resolve(folder: Path, *, name: str, revision: str) -> Adapter:
             f"adapter {folder}: num_virtual_tokens is {tokens!r}, allowed are 0 to "
             f"{MAX_VIRTUAL_TOKENS}"
         )
-    _check_base(folder, config, name=name, revision=revision)
-    return Adapter(folder=folder, revision=_digest(folder), config=config)
-
-
-def facts(*, name: str, revision: str, method: str) -> dict[str, Any]:
-    """What `tuning.json` says, for `resolve` to compare."""
-    return {"format": FORMAT, "base": {"name": name, "revision": revision}, "method": method}
-
-
-def _check_base(folder: Path, config: dict[str, Any], *, name: str, revision: str) -> None:
-    if (folder / TUNING).exists():
-        base = _json(folder / TUNING).get("base")
-        if not isinstance(base, dict) or not {"name", "revision"} <= base.keys():
-            raise ValueError(f"adapter {folder}: {TUNING} does not say what it was made for")
-        made_for, commit = base["name"], base["revision"]
-    else:
-        made_for, commit = config.get("base_model_name_or_path"), config.get("revision")
-        if (
-            "/" not in name or made_for != name
-        ):  # another place of the same weights, for all we know
-            return
-    if commit not in (None, revision):
+    tuning = _json(folder / TUNING) if (folder / TUNING).exists() else None
+    made_for = _noted_base(config) if tuning is None else _stated_base(folder, tuning)
+    if made_for[1] not in (None, revision) and (tuning is not None or made_for[0] == name):
         raise ValueError(
-            f"adapter {folder} was made for {made_for} of revision {commit}, and would be put on "
-            f"{name} of revision {revision}; name the model it was made for, or tune again"
+            f"adapter {folder} was made for {made_for[0]} of revision {made_for[1]}, and would be "
+            f"put on {name} of revision {revision}; name the model it was made for, or tune again"
         )
+    return Adapter(
+        folder=folder,
+        revision=_digest(folder),
+        config=config,
+        until=None if tuning is None else _moment(folder, tuning.get("until")),
+    )
+
+
+def facts(*, name: str, revision: str, method: str, until: datetime | None) -> dict[str, Any]:
+    """What `tuning.json` says, for `resolve` to compare."""
+    return {
+        "format": FORMAT,
+        "base": {"name": name, "revision": revision},
+        "method": method,
+        "until": None if until is None else until.isoformat(),
+    }
+
+
+def _noted_base(config: dict[str, Any]) -> tuple[object, object]:
+    """The hub's name and commit, as peft notes them; often neither."""
+    return config.get("base_model_name_or_path"), config.get("revision")
+
+
+def _stated_base(folder: Path, tuning: dict[str, Any]) -> tuple[object, object]:
+    base = tuning.get("base")
+    if not isinstance(base, dict) or not {"name", "revision"} <= base.keys():
+        raise ValueError(f"adapter {folder}: {TUNING} does not say what it was made for")
+    return base["name"], base["revision"]
+
+
+def _moment(folder: Path, text: object) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(text))
+        if moment.tzinfo is None:
+            raise ValueError("it has no time zone")
+    except ValueError as error:
+        raise ValueError(f"adapter {folder}: until = {text!r} in {TUNING}: {error}") from error
+    return moment
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class AutoAudioEmbedder(Differentiable):
         self._limit_s = check_limit(limit_s)
         self._encoder = load_encoder(model, AutoModel, **checkpoint)
         self.checkpoint = self._encoder.checkpoint
+        self.until = self.checkpoint.until
         self._extractor = self._encoder.companion(AutoFeatureExtractor)
         self._batch_size = batch_size
         self._rate = int(self._extractor.sampling_rate)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict, get_args
 
@@ -56,6 +57,8 @@ class Checkpoint:
     revision: str
     """For the space: the hub's commit, or the digest of the folder's files."""
     is_local: bool
+    until: datetime | None = None
+    """The cut of the events that an adapter on top was tuned on."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -263,8 +266,8 @@ def adapt(
     # Here, since peft takes seconds to import, and most encoders need none of it.
     from embedders.adapted import put
 
-    pinned = replace(checkpoint, revision=f"{checkpoint.revision}+{found.revision}")
-    return put(network, found), pinned
+    revision = f"{checkpoint.revision}+{found.revision}"
+    return put(network, found), replace(checkpoint, revision=revision, until=found.until)
 
 
 def positions(network: Any) -> int:

@@ -211,8 +211,10 @@ def _true_from(embedder: Embedder, fresh: _Fresh, now: datetime) -> datetime:
     known = fresh.known
     if known is not None and known.content_hash == fresh.content_hash:
         return known.event_timestamp  # a repair: the same content, true since when it was
-    if embedder.until:
+    if embedder.until and embedder.is_looked_up:
         stated = embedder.until
+    elif embedder.until:  # weights that know the events before it read what is newer, too
+        stated = max(embedder.until, fresh.item.content_time)
     elif embedder.space.modality is Modality.GRAPH:
         stated = now  # vectors of a graph without a cut know every event there is
     else:

@@ -56,6 +56,7 @@ class AutoImageEmbedder(Differentiable):
         """
         self._encoder = load_encoder(model, AutoModel, **checkpoint)
         self.checkpoint = self._encoder.checkpoint
+        self.until = self.checkpoint.until
         # Pillow's backend: the other one needs torchvision and rounds differently.
         self._processor = self._encoder.companion(AutoImageProcessor, backend="pil")
         self._batch_size = batch_size

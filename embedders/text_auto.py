@@ -68,6 +68,7 @@ class AutoTextEmbedder(TokenEmbedder, Differentiable):
             raise ValueError(f"pooling is one of {get_args(Pooling)}, got {pooling!r}")
         self._encoder = load_encoder(model, AutoModel, **checkpoint)
         self.checkpoint = self._encoder.checkpoint
+        self.until = self.checkpoint.until
         self._tokenizer = self._encoder.companion(AutoTokenizer)
         self._modality = modality
         self._pooling: Pooling = pooling

@@ -93,7 +93,7 @@ class SentenceEmbedder(Differentiable):
         if (adapter := checkpoint.get("adapter")) is not None:
             self.network, source = adapt(self.network, source, adapter)
             self.reserve(0)
-        self.checkpoint = source
+        self.checkpoint, self.until = source, source.until
         self.space = space_of(
             source,
             modality,

@@ -5,6 +5,7 @@ The only place that imports the folder's heavy leaves.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,13 @@ def untuned(config: EncoderConfig) -> EncoderConfig:
     return replace(config, adapter=None)
 
 
-def create(config: EncoderConfig) -> "Tunable":
+def create(config: EncoderConfig, *, until: datetime | None = None) -> "Tunable":
     """The encoder that a configuration names, loaded and frozen, with no adapter yet.
+
+    Args:
+        config: Of the encoder, without an adapter.
+        until: The cut of the events to be tuned on: the vectors hold from then on, whoever loads
+            the saved adapter. None says nothing of it.
 
     Raises:
         ValueError: it cannot be tuned, has an adapter, or cannot be loaded.
@@ -66,4 +72,4 @@ def create(config: EncoderConfig) -> "Tunable":
 
         embedder = registry.create(config, catalog=_NoCatalog())
         assert isinstance(embedder, Differentiable), "TUNABLE lists those that are"
-        return TunableEncoder(embedder)
+        return TunableEncoder(embedder, until=until)

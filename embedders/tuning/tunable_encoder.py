@@ -7,6 +7,7 @@ Shape legend: N contents, D dimensions.
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,15 @@ class TunableEncoder(Tunable):
 
     embedder: Differentiable
 
-    def __init__(self, embedder: Differentiable) -> None:
-        """Take the embedder over: from `adapt` on it embeds with what is trained."""
+    def __init__(self, embedder: Differentiable, *, until: datetime | None = None) -> None:
+        """Take the embedder over: from `adapt` on it embeds with what is trained.
+
+        Args:
+            embedder: Without an adapter.
+            until: The cut of the events to be tuned on, for whoever loads what is saved.
+        """
         self.embedder = embedder
+        self._until = until
         self._wrapped: PeftModel | None = None
         self._method: Method | None = None
         self._own = {
@@ -85,7 +92,8 @@ class TunableEncoder(Tunable):
         config["revision"] = None if checkpoint.is_local else checkpoint.revision
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / CONFIG, {key: _plain(value) for key, value in config.items()})
-        _write(folder / TUNING, facts(name=name, revision=checkpoint.revision, method=method))
+        noted = facts(name=name, revision=checkpoint.revision, method=method, until=self._until)
+        _write(folder / TUNING, noted)
         save_file(adapted.weights(wrapped), folder / WEIGHTS)
 
     def load(self, folder: Path) -> None:
