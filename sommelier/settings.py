@@ -14,6 +14,7 @@ from embedders.graph_config import GraphConfig
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
 from embedders.summaries.config import PreferenceConfig, SummaryConfig
+from embedders.tuning.config import TuningConfig
 from evaluation.order import SplitName
 from evaluation.protocol import EvaluationConfig
 from ranker.config import RankerConfig
@@ -236,6 +237,7 @@ class Settings:
     store: StoreSettings = field(default_factory=StoreSettings)
     time: TimeSettings = field(default_factory=TimeSettings)
     target: TargetSettings = field(default_factory=TargetSettings)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
     sequence: SequenceSettings = field(default_factory=SequenceSettings)
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
     pooling: PoolingConfig = field(default_factory=PoolingConfig)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from embedders.registry import EncoderConfig
 from ranker.limits import ServerConfig
 from sommelier.commented import commented
 from sommelier.settings import PreferenceSettings, Settings, SummarySettings
@@ -108,10 +109,7 @@ def resolve(settings: Settings, base: Path) -> Settings:
                 for name in ("models", "index", "generations", "report")
             },
         ),
-        encoders=tuple(
-            replace(one, model=_local(base, one.model)) if one.model else one
-            for one in settings.encoders
-        ),
+        encoders=tuple(_encoder(base, one) for one in settings.encoders),
         summaries=_written_by(base, settings.summaries),
         preferences=_written_by(base, settings.preferences),
         ranker=replace(settings.ranker, llm=replace(llm, model=_local(base, llm.model))),
@@ -235,6 +233,15 @@ def _secured(base: Path, server: ServerConfig) -> ServerConfig:
         name: _join(base, path) for name in names if (path := getattr(server, name)) is not None
     }
     return replace(server, **absolute)
+
+
+def _encoder(base: Path, config: EncoderConfig) -> EncoderConfig:
+    """The same encoder, the folders that it is read from absolute."""
+    return replace(
+        config,
+        model=_local(base, config.model) if config.model else config.model,
+        adapter=_join(base, config.adapter) if config.adapter else None,
+    )
 
 
 def _join(base: Path, path: Path) -> Path:

@@ -163,6 +163,15 @@ def test_a_hub_id_is_no_path(tmp_path: Path) -> None:
     assert load(write(tmp_path, text)).ranker.llm.model == "org/name"
 
 
+def test_an_adapter_is_relative_to_the_file_and_need_not_be_there_yet(tmp_path: Path) -> None:
+    text = "[[encoders]]\nmodality = 'text'\nencoder = 'minilm'\nadapter = 'models/tuned/text'"
+    (encoder,) = load(write(tmp_path, text)).encoders
+    assert encoder.adapter == tmp_path / "models/tuned/text"
+    hog = "[[encoders]]\nmodality = 'image'\nencoder = 'hog'\nadapter = 'x'"
+    with pytest.raises(SettingsError, match="image encoder 'hog' takes no 'adapter'"):
+        load(write(tmp_path, hog))
+
+
 def test_a_writers_folder_is_relative_to_the_file_and_a_servers_model_is_its_name(
     tmp_path: Path,
 ) -> None:
