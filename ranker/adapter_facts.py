@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from embedders.texts import TextSource
 from embedders.vectors import Space
 from ranker.config import RankerConfig
 
@@ -32,6 +33,8 @@ class AdapterFacts:
     """Steps, losses, numbers of examples, versions: for people."""
     asked: tuple[str, ...] = ()
     """The behaviors that training asked about, and a query may; empty where none was told apart."""
+    texts: tuple[TextSource, ...] = ()
+    """Who wrote what prompts hold of items and users: texts of others would say other things."""
 
     def save(self, folder: Path) -> None:
         """Write them; `read_facts` reads them."""

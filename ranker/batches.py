@@ -24,9 +24,11 @@ from ranker.attention import Masked  # noqa: E402
 from ranker.curriculum import Sees, Stage  # noqa: E402
 from ranker.evidence import features, without  # noqa: E402
 from ranker.examples import Example  # noqa: E402
+from ranker.layout import Layout, lay_out  # noqa: E402
 from ranker.model import RankerModel, tensors  # noqa: E402
 from ranker.packing import AnswerHead  # noqa: E402
 from ranker.prompts import ITEM, STRIDE, Codes  # noqa: E402
+from ranker.surprise import Spoken, WordHead, labels, surprise  # noqa: E402
 from ranker.survey import unmasked  # noqa: E402
 from retrieval.concatenated import ItemVectors  # noqa: E402
 from retrieval.pooled import visible_history  # noqa: E402
@@ -51,6 +53,15 @@ class Drawn:
         return replace(self, examples=self.examples[rows], picked=self.picked[rows])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Passed:
+    """A batch that went through the LLM."""
+
+    layout: Layout
+    priors_BN: Tensor
+    hidden_BTH: Tensor
+
+
 class Batches:
     """Draws batches of a model's training examples, and runs the model on them."""
 
@@ -61,14 +72,16 @@ class Batches:
         *,
         items: ItemVectors,
         titles: Mapping[str, str],
+        summaries: Mapping[str, str] | None = None,
     ) -> None:
         self._model = model
         self._examples = examples
         self._items = items
-        self._prompter = model.prompter(items, titles)
+        self._prompter = model.prompter(items, titles, summaries=summaries)
         words = replace(model.config.prompt, history="titles", candidates="titles")
-        self._titles_prompter = model.prompter(items, titles, prompt=words)
+        self._titles_prompter = model.prompter(items, titles, summaries=summaries, prompt=words)
         self._head = AnswerHead(model.llm.model, yes=model.llm.yes, no=model.llm.no)
+        self._word_head = WordHead(model.llm.model)
         self.queue: list[int] = []
         """Places of the examples that are due, the next one last."""
         if model.causal_lm.config._attn_implementation != attention.NAME:
@@ -107,9 +120,25 @@ class Batches:
         priors_BN, logits_BN = self.answers(drawn, is_mixed=is_mixed)
         return priors_BN + logits_BN
 
+    def surprise(self, drawn: Drawn, kind: Spoken) -> Tensor:
+        """How much the words that a drawn batch should say surprise the LLM, a scalar to learn
+        from: a mean over the examples, as `ranker.surprise` has it."""
+        is_mixed = self._model.config.training.mixed_precision == "bf16"
+        passed = self._passed(drawn, is_mixed=is_mixed)
+        llm = self._model.llm
+        found = labels(passed.layout, kind, yes=llm.yes, no=llm.no)
+        return surprise(passed.hidden_BTH, found, self._word_head)
+
     def answers(self, drawn: Drawn, *, is_mixed: bool = False) -> tuple[Tensor, Tensor]:
         """What retrieval knew, and what the LLM says to it, each [B, N]; by default as serving
         would say."""
+        passed = self._passed(drawn, is_mixed=is_mixed)
+        ends_BN = torch.from_numpy(passed.layout.ends_BN).to(self._model.device)
+        rows_B1 = torch.arange(len(ends_BN), device=self._model.device)[:, None]
+        return passed.priors_BN, self._head(passed.hidden_BTH[rows_B1, ends_BN])
+
+    def _passed(self, drawn: Drawn, *, is_mixed: bool) -> _Passed:
+        """The prompts of a drawn batch, read by the LLM."""
         prompter = self._titles_prompter if drawn.sees == "titles" else self._prompter
         prefixes: list[Codes] = []
         branches: list[list[Codes]] = []
@@ -121,8 +150,11 @@ class Batches:
             evidence.append(
                 without(found, self._model.blocks, self._unseen(drawn), example.weights)
             )
+            query = example.query
             prefixes.append(
-                prompter.prefix(visible_history(example.query), text=example.query.text)
+                prompter.prefix(
+                    visible_history(query), text=query.text, preference=query.preference
+                )
             )
             branches.append(
                 [
@@ -134,7 +166,7 @@ class Batches:
                     for slot, one in zip(slots, candidates, strict=True)
                 ]
             )
-        layout = _lay_out(prefixes, branches)
+        layout = lay_out(prefixes, branches)
         found_EF = np.concatenate(evidence)
         return self._run(layout, found_EF, drawn.dropped, is_mixed=is_mixed)
 
@@ -182,13 +214,12 @@ class Batches:
 
     def _run(
         self,
-        layout: "_Layout",
+        layout: Layout,
         evidence_EF: NDArray[np.float32],
         dropped: Sequence[Modality],
         *,
         is_mixed: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Priors and logits."""
+    ) -> _Passed:
         device = self._model.device
         items_RH = self._fuse(layout.codes_BT, dropped)
         evidence_EH, priors_E = self._model.evidence(torch.from_numpy(evidence_EF))
@@ -203,9 +234,8 @@ class Batches:
                     packing=Masked(mask=torch.from_numpy(layout.mask_BTT)[:, None].to(device)),
                 )
             ).last_hidden_state
-        rows_B1 = torch.arange(len(layout.ends_BN), device=device)[:, None]
-        answers_BNH = hidden_BTH[rows_B1, torch.from_numpy(layout.ends_BN).to(device)]
-        return priors_E.view(len(layout.ends_BN), -1), self._head(answers_BNH)
+        priors_BN = priors_E.view(layout.ends_BN.shape)
+        return _Passed(layout=layout, priors_BN=priors_BN, hidden_BTH=hidden_BTH)
 
     def _fuse(self, codes_BT: Codes, dropped: Sequence[Modality]) -> Tensor:
         """Fuse the batch's items once; the item codes are rewritten to count in the result."""
@@ -220,36 +250,3 @@ class Batches:
         for modality in dropped:
             is_present_NM[:, self._model.modalities.index(modality)] = False
         return self._model.fuse(vectors, is_present_NM).flatten(0, 1)
-
-
-class _Layout:
-    """Where every token of the batch stands."""
-
-    codes_BT: Codes
-    positions_BT: NDArray[np.int64]
-    mask_BTT: NDArray[np.bool_]
-    ends_BN: NDArray[np.int64]
-
-
-def _lay_out(prefixes: Sequence[Codes], branches: Sequence[Sequence[Codes]]) -> _Layout:
-    """Sequences side by side: a prefix, then its branches, then padding."""
-    whole = [np.concatenate([prefix, *own]) for prefix, own in zip(prefixes, branches, strict=True)]
-    longest = max(len(one) for one in whole)
-    layout = _Layout()
-    shape = (len(whole), longest)
-    layout.codes_BT = np.zeros(shape, dtype=np.int64)  # padding is the word 0, seen by nobody
-    layout.positions_BT = np.zeros(shape, dtype=np.int64)
-    segments_BT = np.full(shape, -1)  # 0 for the prefix, from 1 for each branch
-    layout.ends_BN = np.zeros((len(whole), len(branches[0])), dtype=np.int64)
-    for row, (prefix, own) in enumerate(zip(prefixes, branches, strict=True)):
-        layout.codes_BT[row, : len(whole[row])] = whole[row]
-        lengths = [len(prefix), *(len(branch) for branch in own)]
-        segments_BT[row, : len(whole[row])] = np.repeat(np.arange(len(lengths)), lengths)
-        positions = [np.arange(len(prefix)), *(len(prefix) + np.arange(n) for n in lengths[1:])]
-        layout.positions_BT[row, : len(whole[row])] = np.concatenate(positions)
-        layout.ends_BN[row] = np.cumsum(lengths)[1:] - 1
-    asks, seen = segments_BT[:, :, None], segments_BT[:, None, :]
-    is_earlier_TT = np.tri(longest, dtype=bool)
-    layout.mask_BTT = is_earlier_TT & (seen >= 0) & ((seen == 0) | (seen == asks))
-    layout.mask_BTT |= np.eye(longest, dtype=bool)  # padding sees itself, lest it become NaN
-    return layout

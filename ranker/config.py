@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Written = Literal["tokens", "titles", "both"]
 """How an item stands in a prompt: as its fused tokens, as its title's words, or as both."""
 Lora = Literal["shared", "text", "modal", "separate", "joint"]
-Loss = Literal["listwise", "pointwise"]
+Loss = Literal["listwise", "pointwise", "answer", "sequence"]
 FramePooling = Literal["max", "mean", "attention"]
 LORA_NAMES: Mapping[Lora, tuple[str, ...]] = {
     "shared": ("shared",),
@@ -117,6 +117,11 @@ class PromptConfig:
     """A longer title is cut off."""
     text_tokens: int = 64
     """A query's text that is longer is cut off."""
+    summary_tokens: int = 0
+    """Of an item's summary behind its title, wherever titles are written (`titles`, `both`): for
+    the history and the candidates apart. 0 writes none."""
+    preference_tokens: int = 0
+    """Of the user's written preference, before the history (MLLM-MSR). 0 writes none."""
     asks_behavior: bool = False
     """Ask for a behavior: whether the user will view, or purchase (TMF). Training then tells each
     behavior's choices apart, and a query may name the one that it is about."""
@@ -126,8 +131,14 @@ class PromptConfig:
             raise ValueError(f"history_limit must be at least 0, got {self.history_limit}")
         if self.title_tokens < 1:
             raise ValueError(f"title_tokens must be at least 1, got {self.title_tokens}")
-        if self.text_tokens < 0:
-            raise ValueError(f"text_tokens must be at least 0, got {self.text_tokens}")
+        for name in ("text_tokens", "summary_tokens", "preference_tokens"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.summary_tokens and self.history == self.candidates == "tokens":
+            raise ValueError(
+                f"summary_tokens is {self.summary_tokens}, but summaries stand behind titles and "
+                f"none are written: set history, candidates or both to 'titles' or 'both'"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +171,9 @@ class TrainingConfig:
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     loss: Loss = "listwise"
-    """`listwise` (softmax over the packed branches) or `pointwise` (binary cross-entropy)."""
+    """Of whole scores, `listwise` (softmax over the packed branches) or `pointwise` (binary
+    cross-entropy); of what the LLM itself would say next (MLLM-MSR), `answer` (yes or no among all
+    words) or `sequence` (the prompt's words as well)."""
     validation_share: float = 0.1
     """The newest so large a share of the moments is not trained on: it tells when to stop, and
     calibrates. 0 trains on all, to the end, and leaves the scores as they are."""
@@ -177,8 +190,9 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in ("listwise", "pointwise"):
-            raise ValueError(f"loss is 'listwise' or 'pointwise', got {self.loss!r}")
+        if self.loss not in get_args(Loss):
+            known = ", ".join(map(repr, get_args(Loss)))
+            raise ValueError(f"loss is one of {known}, got {self.loss!r}")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share lies in [0, 1), got {self.validation_share}")
         if self.preference_beta <= 0:

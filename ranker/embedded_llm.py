@@ -43,6 +43,7 @@ def make(
     folder: Path,
     config: EmbeddedLlmConfig,
     seed: int,
+    phrases: Sequence[str] = FRAME,
     on_progress: OnProgress | None = None,
 ) -> Path:
     """Make and warm up the model, or find it made.
@@ -53,6 +54,7 @@ def make(
         folder: Where models are kept; each has a folder of its own, named by what it was made of.
         config: Its size, and how long it is warmed up.
         seed: Equal inputs give equal weights.
+        phrases: Of the prompts' frame (`ranker.prompts.frame`), each of which is one token.
         on_progress: Called with the stage's name, steps done and steps.
 
     Returns:
@@ -63,11 +65,13 @@ def make(
     """
     if not texts:
         raise ValueError("the embedded LLM learns from the catalog's texts, and there are none")
-    made_of = json.dumps([FORMAT, asdict(config), seed, sorted(behaviors), list(texts)])
+    facts = [FORMAT, asdict(config), seed, sorted(behaviors), list(texts)]
+    # What was made for the first frame keeps its name.
+    made_of = json.dumps(facts if tuple(phrases) == FRAME else [*facts, list(phrases)])
     target = folder / hashlib.sha256(made_of.encode()).hexdigest()[:12]
     if (target / "config.json").is_file():
         return target
-    tokenizer = _tokenizer(texts, behaviors, config)
+    tokenizer = _tokenizer(texts, behaviors, phrases, config)
     model = _model(tokenizer, config, seed)
     _warm_up(model, tokenizer, texts, config=config, seed=seed, on_progress=on_progress)
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +88,10 @@ def make(
 
 
 def _tokenizer(
-    texts: Sequence[str], behaviors: Sequence[str], config: EmbeddedLlmConfig
+    texts: Sequence[str],
+    behaviors: Sequence[str],
+    phrases: Sequence[str],
+    config: EmbeddedLlmConfig,
 ) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -97,7 +104,7 @@ def _tokenizer(
     )
     tokenizer.train_from_iterator([*texts, *behaviors], trainer)
     tokenizer.add_tokens(
-        [AddedToken(phrase, normalized=False, single_word=phrase.isalpha()) for phrase in FRAME]
+        [AddedToken(phrase, normalized=False, single_word=phrase.isalpha()) for phrase in phrases]
     )
     # Unnamed, the unknown token would be added when loading, beyond the model's last embedding.
     return PreTrainedTokenizerFast(

@@ -30,7 +30,7 @@ from retrieval.candidates import Candidate, Query
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 FACTS = "examples.json"
 GROUP = 32  # examples of one row group, the least that is read at once
 HELD = 256  # row groups in memory at once
@@ -51,6 +51,7 @@ COLUMNS = {
     "user_id": pa.string(),
     "as_of": TIME,
     "behavior": pa.string(),
+    "preference": pa.string(),
     "history": pa.list_(EVENT),
     "chosen": pa.list_(pa.string()),
     "masked": pa.list_(pa.string()),
@@ -205,6 +206,7 @@ def to_table(examples: Sequence[Example]) -> pa.Table:
         "user_id": [one.query.user_id for one in examples],
         "as_of": [one.query.as_of for one in examples],
         "behavior": [one.query.behavior for one in examples],
+        "preference": [one.query.preference for one in examples],
         "history": [_events(one.query.history) for one in examples],
         "chosen": [sorted(one.chosen) for one in examples],
         "masked": [sorted(one.masked) for one in examples],
@@ -241,6 +243,7 @@ def to_example(table: pa.Table, row: int) -> Example:
             history=_history(values["history"]),
             as_of=_moment(values["as_of"].value),
             behavior=values["behavior"].as_py(),
+            preference=values["preference"].as_py(),
         ),
         candidates=candidates,
         chosen=frozenset(values["chosen"].as_py()),
@@ -252,7 +255,11 @@ def to_example(table: pa.Table, row: int) -> Example:
 def _query(query: Query) -> Query:
     """The part that is kept."""
     return Query(
-        user_id=query.user_id, history=query.history, as_of=query.as_of, behavior=query.behavior
+        user_id=query.user_id,
+        history=query.history,
+        as_of=query.as_of,
+        behavior=query.behavior,
+        preference=query.preference,
     )
 
 

@@ -14,7 +14,7 @@ a collection that was killed goes on where it was.
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -58,6 +58,8 @@ TINY = 1e-6  # the rounding of a cosine
 
 Asked = tuple[str, datetime]
 Histories = Callable[[Sequence[Asked]], list[tuple[Interaction, ...]]]
+Preferences = Callable[[Sequence[Asked]], Sequence[str | None]]
+"""What was written of users' preferences as of moments; None where nothing was yet."""
 
 
 def collect(
@@ -69,6 +71,7 @@ def collect(
     histories: Histories,
     retriever: Retriever,
     config: TrainingConfig,
+    preferences: Preferences | None = None,
     created_at: Mapping[str, datetime] | None = None,
     by_behavior: bool = False,
     folder: Path | None = None,
@@ -82,6 +85,8 @@ def collect(
         histories: The events of users strictly before a moment.
         retriever: Knows nothing later than `start`.
         config: How many moments, how many candidates, and which of them are duplicates.
+        preferences: What was written of users' preferences strictly before a moment; None where
+            no prompt reads any.
         created_at: Hides items from moments before they were there: nobody could have chosen
             them, and a model that met them would learn that new items are never chosen.
         by_behavior: Ask for each of the target's behaviors apart, and for any.
@@ -104,7 +109,8 @@ def collect(
         by_behavior=by_behavior,
     )
     blocks = [asked[first : first + block_size] for first in range(0, len(asked), block_size)]
-    gathering = _Gathering(histories, retriever, config, Births(created_at or {}))
+    past = _Past(histories, preferences)
+    gathering = _Gathering(past, retriever, config, Births(created_at or {}))
     if folder is None:
         found = gathering.run(blocks, range(len(blocks)), on_progress)
         return [example for _, examples in found for example in examples]
@@ -174,10 +180,32 @@ def split(examples: Sequence[Example], share: float) -> tuple[Sequence[Example],
 
 
 @dataclass(frozen=True, slots=True)
+class _Past:
+    """What was known of users at moments."""
+
+    histories: Histories
+    preferences: Preferences | None
+
+    def of(self, pairs: Sequence[Asked]) -> dict[Asked, Query]:
+        """Each moment's user with history, and with the preference where any is read: empty for
+        one of whom nothing was written."""
+        told: Sequence[str | None] = [None] * len(pairs)
+        if self.preferences is not None:
+            told = [text or "" for text in self.preferences(pairs)]
+        rows = zip(pairs, self.histories(pairs), told, strict=True)
+        return {
+            (user_id, as_of): Query(
+                user_id=user_id, history=history, as_of=as_of, preference=preference
+            )
+            for (user_id, as_of), history, preference in rows
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class _Gathering:
     """Turns blocks of moments into their examples."""
 
-    histories: Histories
+    known: _Past
     retriever: Retriever
     config: TrainingConfig
     births: Births
@@ -194,16 +222,14 @@ class _Gathering:
         for first in range(0, len(places), STRETCH):
             stretch = places[first : first + STRETCH]
             pairs = list(dict.fromkeys(_pair(one) for place in stretch for one in blocks[place]))
-            past = dict(zip(pairs, self.histories(pairs), strict=True))
+            past = self.known.of(pairs)
             for place in stretch:
                 yield place, self._examples(blocks[place], past)
                 done += len(blocks[place])
                 if on_progress is not None:
                     on_progress(done, total)
 
-    def _examples(
-        self, block: Sequence[Moment], past: Mapping[Asked, tuple[Interaction, ...]]
-    ) -> list[Example]:
+    def _examples(self, block: Sequence[Moment], past: Mapping[Asked, Query]) -> list[Example]:
         # Retrieval knows of no behavior: it is asked once for all of a moment's.
         pairs = list(dict.fromkeys(map(_pair, block)))
         found = dict(zip(pairs, self._candidates(pairs, past), strict=True))
@@ -211,24 +237,19 @@ class _Gathering:
         return [one for one in examples if one is not None]
 
     def _candidates(
-        self, pairs: Sequence[Asked], past: Mapping[Asked, tuple[Interaction, ...]]
+        self, pairs: Sequence[Asked], past: Mapping[Asked, Query]
     ) -> Iterator[list[Candidate]]:
         most = max((self.births.num_after(as_of) for _, as_of in pairs), default=0)
         size = max(1, min(len(pairs), HIDDEN // max(1, most)))
         for first in range(0, len(pairs), size):
             queries = [
-                Query(
-                    user_id=user_id,
-                    history=past[user_id, as_of],
-                    as_of=as_of,
-                    exclude=self.births.after(as_of),
-                )
-                for user_id, as_of in pairs[first : first + size]
+                replace(past[pair], exclude=self.births.after(pair[1]))
+                for pair in pairs[first : first + size]
             ]
             yield from self.retriever.retrieve_many(queries, limit=self.config.num_candidates)
 
     def _example(
-        self, moment: Moment, history: tuple[Interaction, ...], candidates: Sequence[Candidate]
+        self, moment: Moment, known: Query, candidates: Sequence[Candidate]
     ) -> Example | None:
         """None where the list cannot tell what is chosen from what is not."""
         item_ids = [one.item_id for one in candidates]
@@ -244,12 +265,7 @@ class _Gathering:
             return None
         return Example(
             # Whom retrieval hid is not asked again, and many sets are large.
-            query=Query(
-                user_id=moment.user_id,
-                history=history,
-                as_of=moment.as_of,
-                behavior=moment.behavior,
-            ),
+            query=replace(known, behavior=moment.behavior),
             candidates=tuple(candidates),
             chosen=moment.chosen,
             weights=self.retriever.weights,

@@ -13,14 +13,12 @@ each makes a generation, and the one that ends last is served.
 No path within a generation is absolute: it is the same in another folder or on another machine.
 Only an LLM that is not the workspace's own is named, by its hub id or folder.
 
-Manifests of format 1, which name no calibrator, and of format 2, which hold neither LLM nor probes,
-are read as well: their scores are as they were.
+Manifests of format 1, which name no calibrator, of format 2, which hold neither LLM nor probes, and
+of format 3, which read no texts, are read as well: their scores are as they were.
 """
 
 import errno
-import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -31,16 +29,16 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from embedders.texts import TextSource
 from embedders.vectors import Space
 from feature_repo.atomic import replace_text
 from ranker.calibration import CALIBRATOR, Calibrator, CalibratorError
+from ranker.generation_files import digests, link, sha256, sync
 from ranker.probes import PROBES, Probes
 
-FORMAT = 3
-READABLE = (1, 2, FORMAT)
+FORMAT = 4
+READABLE = (1, 2, 3, FORMAT)
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY)  # what renaming to a folder that is there may say
-# What a link may say where a copy would do: another file system, one without links, or not ours.
-UNLINKABLE = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 MANIFEST, CURRENT = "generation.json", "CURRENT"
 UNFINISHED = ".publishing-"
 FORGOTTEN_S = 24 * 3600.0  # nobody publishes for so long: what is older was left by a killed one
@@ -68,7 +66,14 @@ class Generation:
     """Path below the generation's folder -> sha256."""
     calibrator: str = ""
     """The id of the adapter's calibrator; empty where scores are as the model leaves them."""
+    texts: tuple[TextSource, ...] = ()
+    """Who wrote what prompts hold of items and users."""
     folder: Path = Path()
+
+    @property
+    def stored(self) -> tuple[Space | TextSource, ...]:
+        """All that is read from the feature store."""
+        return (*self.stored_spaces, *self.texts)
 
     @property
     def stored_spaces(self) -> tuple[Space, ...]:
@@ -109,7 +114,7 @@ class Generation:
                     f"generation {self.generation_id}: {path} is missing: run `sommelier index` "
                     f"and `sommelier publish`, or point to another generation"
                 )
-            if _sha256(path) != digest:
+            if sha256(path) != digest:
                 raise GenerationError(
                     f"generation {self.generation_id}: {path} is not what was published: run "
                     f"`sommelier publish`, or point to another generation"
@@ -137,6 +142,7 @@ class Generations:
         spaces: tuple[Space, ...],
         fused_space: Space,
         as_of: datetime,
+        texts: tuple[TextSource, ...] = (),
         holds_llm: bool = False,
         prove: Callable[[Generation], Probes] | None = None,
     ) -> Generation:
@@ -149,6 +155,7 @@ class Generations:
             spaces: Of the items' vectors.
             fused_space: Of their tokens.
             as_of: Nothing later was looked at.
+            texts: Who wrote what its prompts hold of items and users.
             holds_llm: Take the LLM's folder into the generation. Its files are linked, which costs
                 no room, or copied where they cannot be.
             prove: Asks the finished parts some questions, before anything of them is served; what
@@ -173,7 +180,7 @@ class Generations:
         temporary.chmod(0o755)  # a server may run as another user
         try:
             for name, part in parts.items():
-                copy = _link if name == "llm" else shutil.copy2
+                copy = link if name == "llm" else shutil.copy2
                 shutil.copytree(part, temporary / name, copy_function=copy)
             generation = Generation(
                 generation_id=self._next_id(),
@@ -182,7 +189,8 @@ class Generations:
                 spaces=spaces,
                 fused_space=fused_space,
                 llm="" if holds_llm else llm,
-                files=_digests(temporary),
+                files=digests(temporary),
+                texts=texts,
                 calibrator=calibrator,
                 folder=temporary,
             )
@@ -191,7 +199,7 @@ class Generations:
                 return current
             if prove is not None:
                 prove(generation).save(temporary / PROBES)
-                generation = replace(generation, files=_digests(temporary))
+                generation = replace(generation, files=digests(temporary))
             return self.point(self._settle(temporary, generation))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -263,7 +271,7 @@ class Generations:
 
     def _settle(self, temporary: Path, generation: Generation) -> str:
         """Give finished parts an id of their own; where another publisher has it, the next."""
-        _sync(temporary)
+        sync(temporary)
         while True:
             replace_text(temporary / MANIFEST, _to_json(generation))
             try:
@@ -315,36 +323,6 @@ def _content(generation: Generation) -> Generation:
     return replace(generation, generation_id="", created_at=epoch, files=files, folder=Path())
 
 
-def _link(source: str, target: str) -> None:
-    """The same file under one more name; a copy of it where that cannot be."""
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError as error:
-        if error.errno not in UNLINKABLE:
-            raise
-        shutil.copy2(source, target)
-
-
-def _sync(folder: Path) -> None:
-    """Bring every file to the disk, so that CURRENT never survives a power cut alone."""
-    for path in [folder, *folder.rglob("*")]:
-        number = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
 def _to_json(generation: Generation) -> str:
     facts = {key: value for key, value in asdict(generation).items() if key != "folder"}
     return json.dumps({"format": FORMAT, **facts}, indent=1, sort_keys=True, default=str)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

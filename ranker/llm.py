@@ -26,8 +26,9 @@ from transformers import (  # noqa: E402
 from embedders.checkpoint import device_of, quiet, resolve, torch_dtype  # noqa: E402
 from ranker.config import LlmConfig  # noqa: E402
 from ranker.prompts import NO, YES  # noqa: E402
+from ranker.quoting import encode, quoting  # noqa: E402
 
-KEPT_TEXTS = 100_000
+KEPT_PHRASES = 1024
 INSTALL = "pip install 'sommelier[quantize]'"
 
 
@@ -51,15 +52,20 @@ class Llm:
 
     @cached_property
     def tokenize(self) -> Callable[[str], Sequence[int]]:
-        """Text -> token ids, without any special tokens around them; the latest texts are kept,
+        """Text of ours -> token ids, without any special tokens around them; the latest are kept,
         for the frame's phrases come back with every candidate."""
         tokenizer = self.tokenizer  # self holds this function: a circle would outlive its last user
 
-        @lru_cache(maxsize=KEPT_TEXTS)
+        @lru_cache(maxsize=KEPT_PHRASES)
         def tokenize(text: str) -> Sequence[int]:
-            return tuple(tokenizer.encode(text, add_special_tokens=False))
+            return tuple(encode(tokenizer, text))
 
         return tokenize
+
+    @cached_property
+    def quote(self) -> Callable[[str], Sequence[int]]:
+        """Text of others -> token ids, none of which is a control token; the latest are kept."""
+        return quoting(self.tokenizer)
 
 
 def load(source: str | Path, *, config: LlmConfig) -> Llm:
@@ -129,7 +135,7 @@ def _quantization(config: LlmConfig, *, device: str) -> dict[str, Any]:
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
-    tokens: list[int] = tokenizer.encode(word, add_special_tokens=False)
+    tokens = encode(tokenizer, word)
     if not tokens:
         raise ValueError(f"{tokenizer.name_or_path}: its tokenizer has no token for {word!r}")
     return tokens[0]

@@ -75,6 +75,7 @@ class LlmReranker(Reranker):
         tokens_ND: NDArray[np.float32],
         present: Mapping[str, tuple[Modality, ...]],
         titles: Mapping[str, str],
+        summaries: Mapping[str, str] | None = None,
         generation_id: str,
         explainer: Explainer | None = None,
         prefixes: PrefixCache | None = None,
@@ -87,6 +88,7 @@ class LlmReranker(Reranker):
             tokens_ND: Their fused tokens, flattened, by `ranker.tokens` with this very model.
             present: The modalities that each item has.
             titles: Of the items, for prompts that write them.
+            summaries: Of the items, likewise.
             generation_id: Whose answers these are.
             explainer: Of the same model and items; without it nothing can be explained.
             prefixes: Where histories that the LLM has read are kept, of this reranker alone;
@@ -95,7 +97,7 @@ class LlmReranker(Reranker):
         row_of = {item_id: row for row, item_id in enumerate(item_ids)}
         self._model = model
         self._tokens_RH = torch.from_numpy(tokens_ND).view(-1, model.llm.hidden_size)
-        self._prompter = model.prompter(row_of, titles)
+        self._prompter = model.prompter(row_of, titles, summaries=summaries)
         self._present = present
         self._generation_id = generation_id
         self._explainer = explainer
@@ -128,7 +130,9 @@ class LlmReranker(Reranker):
         if not findings.known:
             yield findings.ranking(NOTHING)
             return
-        codes = self._prompter.prefix(visible_history(query), text=query.text)
+        codes = self._prompter.prefix(
+            visible_history(query), text=query.text, preference=query.preference
+        )
         key = prefix_key(self._generation_id, codes)
         prefix = self._prefixes.get(key)
         if prefix is None:

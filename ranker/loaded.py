@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders.items import Interaction
-from feature_repo.base import CacheCounts, StoreError
+from feature_repo.base import CacheCounts, Unreachable
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from ranker import brought, probes
 from ranker import model as models
 from ranker.explaining import Explainer
 from ranker.generation import Generation, GenerationError, Generations
+from ranker.held import REPAIR, hold, preference_source
 from ranker.inline import InlineVectors
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel
@@ -33,8 +34,6 @@ from retrieval.build import Retrieval
 from retrieval.candidates import Candidate, Query
 from retrieval.concatenated import ItemVectors
 from retrieval.retriever import Retriever
-
-REPAIR = "run `sommelier index` and `sommelier publish`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +50,10 @@ class LoadedGeneration:
     retriever: Retriever
     reranker: LlmReranker
     titles: Mapping[str, str]
+    summaries: Mapping[str, str]
+    """As much of them as prompts write; empty where they write none."""
     reader: OnlineReader | None
-    """Where histories are read; None where every query must bring its own."""
+    """Where histories and preferences are read; None where every query must bring its own."""
 
     @property
     def info(self) -> ServingInfo:
@@ -65,6 +66,7 @@ class LoadedGeneration:
             spaces=self.generation.spaces,
             as_of=self.generation.as_of,
             behaviors=self.model.asked,
+            texts=self.generation.texts,
             calibrator=self.model.calibrator.calibrator_id if self.model.calibrator else "",
             blocks=self.retrieval.item_vectors.names,
             filterable=() if attributes is None else attributes.columns,
@@ -98,11 +100,23 @@ class LoadedGeneration:
         if row is None:
             return b""
         tokens: bytes = self.tokens_ND[row].tobytes()
-        return tokens + self.titles.get(item_id, "").encode()
+        title, summary = self.titles.get(item_id, ""), self.summaries.get(item_id)
+        return tokens + (title if summary is None else f"{title}\0{summary}").encode()
 
     def history(self, user_id: str) -> tuple[Interaction, ...] | None:
         """The user's stored events, oldest first; None for a user the store does not know."""
         return None if self.reader is None else self.reader.history(user_id)
+
+    def preference(self, user_id: str) -> str:
+        """What is written of the user's preference now; empty where nothing is, and while the
+        online store does not answer, which `is_degraded` then says."""
+        source = preference_source(self.generation.texts)
+        if self.reader is None or source is None:
+            return ""
+        try:
+            return self.reader.texts(source, [user_id])[0] or ""
+        except Unreachable:
+            return ""
 
     def title(self, item_id: str) -> str | None:
         """The item's title; None for an item that this generation does not hold."""
@@ -150,7 +164,8 @@ class LoadedGeneration:
         if vectors is not None:
             item_ids = [one.item_id for one in candidates]
             reranker = reranker.bringing(brought.fused(self.model, self.items, item_ids, vectors))
-        return reranker.refine(self._asked(query), candidates, num_explained=num_explained)
+        query = self._told(self._asked(query))
+        return reranker.refine(query, candidates, num_explained=num_explained)
 
     def without(self, name: str) -> "LoadedGeneration":
         """The same route with one block left out of retrieval, and a modality's out of fusion.
@@ -185,6 +200,7 @@ class LoadedGeneration:
             tokens_ND,
             self.retriever,
             titles=self.titles,
+            summaries=self.summaries,
             generation_id=self.generation.generation_id,
         )
         return replace(self, tokens_ND=tokens_ND, reranker=reranker)
@@ -197,6 +213,13 @@ class LoadedGeneration:
             if history is None:
                 raise ValueError(f"user {query.user_id!r} has no stored history: give one inline")
         return replace(query, history=(*history, *query.recent), recent=())
+
+    def _told(self, query: Query) -> Query:
+        """The query with its user's preference, looked up where it brings none. What is written
+        now may tell of what came after an earlier moment, so that then nothing is read."""
+        if query.preference is not None or not query.user_id or query.as_of is not None:
+            return query
+        return replace(query, preference=self.preference(query.user_id))
 
 
 def load(
@@ -271,8 +294,7 @@ def _joined(
     item_ids = retrieval.item_vectors.item_ids
     if reader is not None:
         reader.refresh(generation.generation_id)
-    titles = _titles(store, reader, item_ids)
-    tokens_ND = _tokens(store, reader, generation, item_ids)
+    held = hold(generation, model, item_ids, store=store, reader=reader)
     if reader is not None:
         reader.clear()  # from here on the generation itself holds them
     retriever = retrieval.retriever()
@@ -281,18 +303,20 @@ def _joined(
         model=model,
         retrieval=retrieval,
         items=retrieval.item_vectors,
-        tokens_ND=tokens_ND,
+        tokens_ND=held.tokens_ND,
         retriever=retriever,
         reranker=_reranker(
             model,
             retrieval.item_vectors,
-            tokens_ND,
+            held.tokens_ND,
             retriever,
-            titles=titles,
+            titles=held.titles,
+            summaries=held.summaries,
             generation_id=generation.generation_id,
             prefixes=prefixes,
         ),
-        titles=titles,
+        titles=held.titles,
+        summaries=held.summaries,
         reader=reader,
     )
 
@@ -304,6 +328,7 @@ def _reranker(
     retriever: Retriever,
     *,
     titles: Mapping[str, str],
+    summaries: Mapping[str, str],
     generation_id: str,
     prefixes: PrefixCache | None = None,
 ) -> LlmReranker:
@@ -313,37 +338,8 @@ def _reranker(
         tokens_ND=tokens_ND,
         present=items.modalities_of,
         titles=titles,
+        summaries=summaries,
         generation_id=generation_id,
         explainer=Explainer(model, items, weights=retriever.weights_of),
         prefixes=prefixes,
     )
-
-
-def _titles(store: Store, reader: OnlineReader | None, item_ids: Sequence[str]) -> dict[str, str]:
-    if reader is None:
-        return {item_id: profile.title for item_id, profile in store.profiles().items()}
-    profiles = [one for one in reader.profiles(item_ids) if one is not None]
-    return {profile.item_id: profile.title for profile in profiles}
-
-
-def _tokens(
-    store: Store, reader: OnlineReader | None, generation: Generation, item_ids: Sequence[str]
-) -> NDArray[np.float32]:
-    """Every item's fused tokens, in order."""
-    space = generation.fused_space
-    if reader is not None:
-        tokens_ND, is_present_N = reader.vectors(space, item_ids)
-    else:
-        stored = store.read(space)
-        row_of = {item_id: row for row, item_id in enumerate(stored.item_ids)}
-        rows = [row_of.get(item_id, -1) for item_id in item_ids]
-        is_present_N = np.array([row >= 0 for row in rows], dtype=bool)
-        tokens_ND = np.zeros((len(item_ids), space.dim), dtype=np.float32)
-        tokens_ND[is_present_N] = stored.vectors_ND[[row for row in rows if row >= 0]]
-    if not is_present_N.all():
-        missing = [item_ids[n] for n in np.flatnonzero(~is_present_N)[:3]]
-        raise StoreError(
-            f"{int((~is_present_N).sum())} items have no fused tokens in the store, such as "
-            f"{missing}: {REPAIR}"
-        )
-    return tokens_ND

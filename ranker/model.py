@@ -24,6 +24,7 @@ from torch import Tensor, nn  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
 
 from embedders.items import Modality  # noqa: E402
+from embedders.texts import TextSource  # noqa: E402
 from embedders.vectors import Space  # noqa: E402
 from ranker import llm as llms  # noqa: E402
 from ranker import lora as loras  # noqa: E402
@@ -94,6 +95,8 @@ class RankerModel(nn.Module):
         """How far the LLM's logit is trusted; None where nothing was held out to learn it from."""
         self.asked: tuple[str, ...] = ()
         """The behaviors that training asked about; a query may name one of them."""
+        self.texts: tuple[TextSource, ...] = ()
+        """Who wrote what prompts hold of items and users; none where they hold nothing of it."""
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -168,6 +171,7 @@ class RankerModel(nn.Module):
         items: ItemVectors | Mapping[str, int],
         titles: Mapping[str, str],
         *,
+        summaries: Mapping[str, str] | None = None,
         prompt: PromptConfig | None = None,
     ) -> Prompter:
         """Whoever writes prompts for this model.
@@ -175,13 +179,16 @@ class RankerModel(nn.Module):
         Args:
             items: Each item's row among the fused tokens.
             titles: Of the items, for prompts that write them.
+            summaries: Of the items, likewise.
             prompt: How they are written, where not as this model is served: a level of training
                 may see titles alone.
         """
         return Prompter(
             tokenize=self.llm.tokenize,
+            quote=self.llm.quote,
             row_of=items.row_of if isinstance(items, ItemVectors) else items,
             titles=titles,
+            summaries=summaries or {},
             behaviors=self.behaviors,
             num_tokens=self.config.fusion.num_tokens,
             config=prompt or self.config.prompt,
@@ -261,6 +268,7 @@ class RankerModel(nn.Module):
             config=self.config,
             training=training,
             asked=self.asked,
+            texts=self.texts,
         )
         facts.save(folder)
 
@@ -328,7 +336,7 @@ def load(folder: Path, *, llm: str | Path | None = None) -> RankerModel:
                 model.calibrator = Calibrator.load(folder / CALIBRATOR)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise AdapterError(f"{folder} is damaged ({error}): run `sommelier train`") from error
-    model.asked = facts.asked
+    model.asked, model.texts = facts.asked, facts.texts
     is_quantized = facts.config.llm.quantization is not None
     model.decoder = adapted if is_quantized else loras.merge(adapted)
     return model.requires_grad_(False).eval()

@@ -2,19 +2,22 @@
 
 Each row holds the scores of one prefix's branches, of which the first is the chosen one. Every
 loss is the mean over the rows, so that the loss of a batch is the mean of its slices' losses,
-weighted by their rows: micro-batches and processes may each take a slice of one batch.
+weighted by their rows: micro-batches and processes may each take a slice of one batch. So is
+what the words of a prompt surprise by, which needs more than scores (`ranker.surprise`).
 
 Shape legend: B examples, N branches of an example.
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from ranker.config import Loss
+Ranked = Literal["listwise", "pointwise"]
 
 
-def loss(logits_BN: Tensor, kind: Loss) -> Tensor:
+def loss(logits_BN: Tensor, kind: Ranked) -> Tensor:
     """What training makes small, a scalar.
 
     Args:

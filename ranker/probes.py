@@ -15,7 +15,7 @@ neither is a question whose history holds one.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from embedders.items import Interaction
+from embedders.texts import TextKind
 from feature_repo.atomic import replace_text
 from ranker.ranking import RankedItem
 from ranker.serving import Serving
@@ -32,6 +33,7 @@ PROBES = "probes.json"
 FORMAT = 1
 LENGTHS = (0, 1, 5)  # of the histories that are asked about
 NUM_CANDIDATES = 16
+PREFERENCE = "The user appears to have a preference for what is new, and for what is like the last."
 FOUND_AGAIN = 0.75  # the least share of the candidates that retrieval must find again
 # Of scores, which are log-odds. In float32 machines agree within 1e-4; what probes are to find, a
 # wrong mask, position or merge, moves scores by .3 and more.
@@ -74,12 +76,14 @@ class Probe:
     """What is asked about."""
     answer: tuple[Answered, ...]
     """Best first."""
+    preference: str = ""
+    """What is said to be written of who asks."""
 
     @property
     def query(self) -> Query:
         """The question."""
         events = [Interaction(item_id=one, behavior=done) for one, done in self.history]
-        return Query(history=tuple(events), behavior=self.behavior)
+        return Query(history=tuple(events), behavior=self.behavior, preference=self.preference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +130,7 @@ def make(serving: Probed, *, tolerance: float) -> Probes:
         candidates = serving.retrieve(question.query, limit=NUM_CANDIDATES)
         ranked = serving.rerank(question.query, candidates).items if candidates else ()
         answer = tuple(Answered(item_id=one.item_id, score=one.score) for one in ranked)
-        probes.append(Probe(history=question.history, behavior=question.behavior, answer=answer))
+        probes.append(replace(question, answer=answer))
     named = {item_id for probe in probes for item_id, _ in probe.history}
     named |= {one.item_id for probe in probes for one in probe.answer}
     states = {item_id: _digest(serving.state_of(item_id)) for item_id in sorted(named)}
@@ -156,12 +160,16 @@ def _questions(serving: Probed) -> list[Probe]:
     item_ids, behaviors = serving.item_ids, serving.known_behaviors or ("view",)
     asked = (None, *serving.info.behaviors)
     places = np.linspace(0, len(item_ids) - 1, sum(LENGTHS)).round().astype(int).tolist()
+    is_told = any(one.kind is TextKind.PREFERENCE for one in serving.info.texts)
     questions, start = [], 0
     for number, length in enumerate(LENGTHS):
         chosen = [item_ids[place] for place in places[start : start + length]]
         history = [(one, behaviors[n % len(behaviors)]) for n, one in enumerate(chosen)]
         behavior = asked[number % len(asked)]
-        questions.append(Probe(history=tuple(history), behavior=behavior, answer=()))
+        told = PREFERENCE if is_told and number else ""
+        questions.append(
+            Probe(history=tuple(history), behavior=behavior, answer=(), preference=told)
+        )
         start += length
     return questions
 

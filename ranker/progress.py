@@ -14,7 +14,8 @@ class Look:
     step: int
     loss: float
     """Mean over the moments of the configured loss, over whole lists: `listwise` as the surprise
-    at each choice among itself and all that was not chosen."""
+    at each choice among itself and all that was not chosen; `answer` and `sequence` as the binary
+    cross-entropy of yes against no, of the LLM's logits alone."""
     ndcg: float
     """NDCG@10, of the order by whole scores; ties fall by item id."""
 

@@ -1,14 +1,18 @@
 """A history and a candidate in, the LLM's input out: words, behaviors, item tokens, evidence.
 
-    prefix:  [text] "history:"  (<behavior> [title] [item tokens]) ...  computed once for a user
-    branch:  "candidate:" [title] [item tokens] [evidence] [behavior] "choose?"      one for each
+    prefix:  [text] ["preference:" preference] "history:"  (<behavior> [words] [item tokens]) ...
+                                                                         computed once for a user
+    branch:  "candidate:" [words] [item tokens] [evidence] [behavior] "choose?"      one for each
                                                                                   candidate
 
-The text is the query's own, such as who asks. Of title and item tokens the configuration says
-which are written, for the history and for the candidate apart; an item without a title is called
-"untitled" where nothing else would stand for it (its id would tell of order and origin, which is no
-content). The behavior that is asked about stands in the branch, so that questions of several
-behaviors share a prefix.
+The text is the query's own, such as who asks; the preference is what was written of the user's
+(MLLM-MSR). An item's words are its title and, where summaries are read, its summary on a line of
+its own. Of words and item tokens the configuration says which are written, for the history and for
+the candidate apart; an item without a title or a summary is called "untitled" where nothing else
+would stand for it (its id would tell of order and origin, which is no content). The behavior that
+is asked about stands in the branch, so that questions of several behaviors share a prefix.
+
+What others wrote is quoted: whatever it spells, it is words (`ranker.quoting`).
 
 The answer is read at the branch's last position, as logit("yes") - logit("no"). An item that was
 touched several times is written once, at its last event: repeated events say little and cost
@@ -20,7 +24,7 @@ words up in the LLM's embeddings, behaviors in the adapter's, items among the fu
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +36,13 @@ STRIDE = 1 << 40
 WORD, BEHAVIOR, ITEM, EVIDENCE = range(4)
 
 HISTORY, CANDIDATE, QUESTION, YES, NO = "history:", "candidate:", "choose?", "yes", "no"
+PREFERENCE = "preference:"
 FRAME = (HISTORY, CANDIDATE, QUESTION, YES, NO)
-"""The frame's phrases; the embedded LLM's tokenizer holds each as one token."""
+"""The phrases of every frame; the embedded LLM's tokenizer holds each as one token."""
+PHRASES = (*FRAME, PREFERENCE)
+"""Those of any frame."""
+LINE = "\n"  # between an item's title and its summary
+CHARACTERS = 16  # of a summary or preference that are read for each token that is written
 
 UNTITLED = "untitled"
 OTHER = "other"  # any behavior that training did not meet
@@ -41,6 +50,17 @@ MAX_WEIGHTS = 12  # a behavior with more distinct weights than this is written w
 
 Tokenize = Callable[[str], Sequence[int]]
 Codes = NDArray[np.int64]
+
+
+def frame(config: PromptConfig) -> tuple[str, ...]:
+    """The phrases of these prompts."""
+    return PHRASES if config.preference_tokens else FRAME
+
+
+def bounded(text: str, num_tokens: int) -> str:
+    """As much of a text as can matter where so many of its tokens are written: what a model wrote
+    may be long, and is kept and tokenized for every item."""
+    return text[: CHARACTERS * num_tokens]
 
 
 def label(behavior: str, weight: float | None) -> str:
@@ -67,7 +87,9 @@ class Prompter:
     """Writes prompts. Equal input gives equal codes."""
 
     tokenize: Tokenize
-    """Text to token ids, without any special tokens around them."""
+    """The frame's text to token ids, without any special tokens around them."""
+    quote: Tokenize
+    """The same for what others wrote: no spelling in it becomes a token of the frame."""
     row_of: Mapping[str, int]
     """Each known item's row among the fused tokens."""
     titles: Mapping[str, str]
@@ -75,20 +97,31 @@ class Prompter:
     num_tokens: int
     """Fused tokens for each item."""
     config: PromptConfig
+    summaries: Mapping[str, str] = field(default_factory=dict)
 
-    def prefix(self, history: Sequence[Interaction], *, text: str | None = None) -> Codes:
+    def prefix(
+        self,
+        history: Sequence[Interaction],
+        *,
+        text: str | None = None,
+        preference: str | None = None,
+    ) -> Codes:
         """The user's part, [P]. Events with items that are not known are passed over.
 
         Args:
             history: Oldest first.
             text: The query's own words; they stand first.
+            preference: What was written of the user's, where the configuration reads it.
         """
         last: dict[str, Interaction] = {}
         for event in history:
             if event.item_id in self.row_of:
                 last.pop(event.item_id, None)
                 last[event.item_id] = event
-        codes = self._words(text or "")[: self.config.text_tokens] + self._words(HISTORY)
+        codes = self._quoted(text or "")[: self.config.text_tokens]
+        if told := self._bounded(preference or "", self.config.preference_tokens):
+            codes += self._words(PREFERENCE) + told
+        codes += self._words(HISTORY)
         events = list(last.values())
         for event in events[max(0, len(events) - self.config.history_limit) :]:
             codes.append(self._behavior(label(event.behavior, event.weight), event.behavior))
@@ -116,7 +149,7 @@ class Prompter:
         """Whether a candidate's title is longer than what is written of it."""
         if self.config.candidates == "tokens":
             return False
-        return len(self._words(self.titles.get(item_id, ""))) > self.config.title_tokens
+        return len(self._quoted(self.titles.get(item_id, ""))) > self.config.title_tokens
 
     def _behavior(self, *names: str) -> int:
         """The code of the first of these that is known, else of `other`."""
@@ -124,14 +157,25 @@ class Prompter:
         return BEHAVIOR * STRIDE + self.behaviors.index(known)
 
     def _item(self, item_id: str, written: Written) -> list[int]:
-        title = [] if written == "tokens" else self._title(item_id)
+        words = [] if written == "tokens" else self._told(item_id)
         if written == "titles":
-            return title or self._words(UNTITLED)
+            return words or self._words(UNTITLED)
         first = ITEM * STRIDE + self.row_of[item_id] * self.num_tokens
-        return title + list(range(first, first + self.num_tokens))
+        return words + list(range(first, first + self.num_tokens))
 
-    def _title(self, item_id: str) -> list[int]:
-        return self._words(self.titles.get(item_id, ""))[: self.config.title_tokens]
+    def _told(self, item_id: str) -> list[int]:
+        """An item's words: its title, and its summary behind it."""
+        title = self._quoted(self.titles.get(item_id, ""))[: self.config.title_tokens]
+        summary = self._bounded(self.summaries.get(item_id, ""), self.config.summary_tokens)
+        if not summary:
+            return title
+        return title + (self._words(LINE) if title else []) + summary
 
-    def _words(self, text: str) -> list[int]:
-        return [WORD * STRIDE + token for token in self.tokenize(text)]
+    def _bounded(self, text: str, limit: int) -> list[int]:
+        return self._quoted(bounded(text, limit))[:limit] if limit else []
+
+    def _words(self, phrase: str) -> list[int]:
+        return [WORD * STRIDE + token for token in self.tokenize(phrase)]
+
+    def _quoted(self, text: str) -> list[int]:
+        return [WORD * STRIDE + token for token in self.quote(text)]

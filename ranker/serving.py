@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from embedders.items import Interaction
+from embedders.texts import TextSource
 from embedders.vectors import Space
 from feature_repo.base import CacheCounts
 from ranker.inline import InlineVectors
@@ -37,6 +38,8 @@ class ServingInfo:
     """The blocks of vectors that a query may weigh, by name."""
     filterable: tuple[str, ...] = ()
     """The columns that a filter may name."""
+    texts: tuple[TextSource, ...] = ()
+    """Who wrote what prompts hold of items and users."""
 
 
 def unaskable(behavior: str, askable: Sequence[str]) -> str:

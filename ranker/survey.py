@@ -20,6 +20,7 @@ from numpy.typing import NDArray  # noqa: E402
 
 from embedders.checkpoint import resolve  # noqa: E402
 from embedders.items import Interaction  # noqa: E402
+from embedders.texts import TextSource  # noqa: E402
 from ranker.config import RankerConfig  # noqa: E402
 from ranker.curriculum import TEXT, plan  # noqa: E402
 from ranker.evidence import features  # noqa: E402
@@ -127,6 +128,8 @@ def adapter_name(
     *,
     items: ItemVectors,
     titles: Mapping[str, str],
+    summaries: Mapping[str, str],
+    texts: Sequence[TextSource],
     behaviors: Sequence[str],
     llm: str,
     config: RankerConfig,
@@ -138,6 +141,10 @@ def adapter_name(
     written = {config.prompt.history, config.prompt.candidates}
     if written != {"tokens"} or TEXT in {stage.name for stage in plan(config)}:
         facts.append(sorted(titles.items()))
+    if config.prompt.summary_tokens:
+        facts.append(["summaries", sorted(summaries.items())])
+    if texts:
+        facts.append(["texts", *(one.source_id for one in texts)])
     whole = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     whole.update(items.vectors_ND.tobytes() + items.is_present_NM.tobytes())
     return whole.hexdigest()[:12]
@@ -149,8 +156,9 @@ def _read(example: Example) -> bytes:
         (event.item_id, event.behavior, event.weight, str(event.timestamp))
         for event in query.history or ()
     ]
+    asked = [query.user_id, str(query.as_of), query.behavior, query.text, history]
     facts = [
-        [query.user_id, str(query.as_of), query.behavior, query.text, history],
+        asked if query.preference is None else [*asked, query.preference],
         sorted(example.weights.items()),
         sorted(example.chosen),
         sorted(example.masked),

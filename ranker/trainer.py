@@ -182,15 +182,18 @@ class Trainer:
 
     def _backward(self, part: Drawn, whole: int, stage: Stage) -> float:
         """Add a part's gradients, by its share of the batch; its share of the loss."""
-        reference_BN = self._referred(part) if stage.loss == "preference" else None
-        logits_BN = self._batches.run(part)
-        if reference_BN is not None:
-            loss = preference_loss(logits_BN, reference_BN, beta=self._config.preference_beta)
-        else:
-            loss = loss_of(logits_BN, self._config.loss)
-        share = loss * (len(part) / whole)
+        share = self._loss(part, stage) * (len(part) / whole)
         share.backward()
         return float(share.detach())
+
+    def _loss(self, part: Drawn, stage: Stage) -> Tensor:
+        if stage.loss == "answer" or stage.loss == "sequence":
+            return self._batches.surprise(part, stage.loss)
+        if stage.loss != "preference":
+            return loss_of(self._batches.run(part), stage.loss)
+        reference_BN = self._referred(part)
+        beta = self._config.preference_beta
+        return preference_loss(self._batches.run(part), reference_BN, beta=beta)
 
     @torch.no_grad()
     def _referred(self, part: Drawn) -> Tensor:

@@ -24,6 +24,7 @@ torchaudio_cpu.load()
 
 import torch  # noqa: E402
 
+from embedders.texts import TextSource  # noqa: E402
 from ranker import llm as llms  # noqa: E402
 from ranker.adapter_facts import FACTS  # noqa: E402
 from ranker.batches import Batches  # noqa: E402
@@ -50,6 +51,8 @@ def train(
     validation: Sequence[Example] = (),
     items: ItemVectors,
     titles: Mapping[str, str],
+    summaries: Mapping[str, str] | None = None,
+    texts: Sequence[TextSource] = (),
     llm: str,
     config: RankerConfig,
     folder: Path,
@@ -68,6 +71,8 @@ def train(
             Without them training goes to its end, and scores stay as they are.
         items: Every item's vectors, in the spaces that will be served.
         titles: Of the items, for prompts that write them.
+        summaries: Of the items, likewise.
+        texts: Who wrote summaries and examples' preferences: an adapter reads these sources alone.
         llm: A folder in Hugging Face format, or a hub id with `config.llm.revision`.
         folder: Where adapters are kept; each has a folder of its own, named by what made it.
         runs: Where each training's record and curves are kept, in a folder of the adapter's name;
@@ -95,6 +100,8 @@ def train(
         (found.fingerprint, held_out),
         items=items,
         titles=titles,
+        summaries=summaries or {},
+        texts=texts,
         behaviors=found.behaviors,
         llm=llm,
         config=config,
@@ -116,9 +123,10 @@ def train(
     with torch.random.fork_rng(devices), closing(record):
         torch.manual_seed(config.training.seed)
         model = _fresh(found, items, llm=llm, config=config)
+        model.texts = tuple(texts)
         _Training(
             model=model,
-            batches=Batches(model, examples, items=items, titles=titles),
+            batches=Batches(model, examples, items=items, titles=titles, summaries=summaries),
             validation=validation,
             target=target,
             team=team,

@@ -163,7 +163,8 @@ def calibrated(
 
 def loss_of(answered: Answered, kind: Loss) -> float:
     """One moment's; see `Look`."""
-    scores_N = answered.scores.astype(np.float64)
+    is_spoken = kind in ("answer", "sequence")
+    scores_N = (answered.logits_N if is_spoken else answered.scores).astype(np.float64)
     chosen, others = scores_N[answered.is_chosen_N], scores_N[~answered.is_chosen_N]
     if kind == "listwise":
         rest = np.logaddexp.reduce(others)

@@ -10,11 +10,12 @@ import torch
 from embedders.items import Modality
 from embedders.vectors import Embeddings, Space, normalize
 from ranker import llm as llms
-from ranker.batches import Batches, Drawn, _lay_out
+from ranker.batches import Batches, Drawn
 from ranker.config import RankerConfig, Written
 from ranker.curriculum import Sees, Stage
 from ranker.evidence import features, without
 from ranker.examples import Example
+from ranker.layout import lay_out
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel, tensors
 from ranker.prompts import BEHAVIOR, EVIDENCE, ITEM, STRIDE, WORD, Codes, vocabulary
@@ -64,7 +65,7 @@ def first(count: int, *, examples: list[Example] = EXAMPLES, sees: Sees = "all")
     return Drawn(sees=sees, dropped=(), examples=tuple(examples), picked=(picked,) * len(examples))
 
 
-def reranker_of(model: RankerModel) -> LlmReranker:
+def reranker_of(model: RankerModel, *, summaries: dict[str, str] | None = None) -> LlmReranker:
     with torch.inference_mode():
         tokens = model.fuse(*tensors(ITEMS, slice(None))).flatten(1).numpy()
     return LlmReranker(
@@ -73,6 +74,7 @@ def reranker_of(model: RankerModel) -> LlmReranker:
         tokens_ND=tokens,
         present={},
         titles=model_world.TITLES,
+        summaries=summaries,
         generation_id="g",
     )
 
@@ -114,6 +116,34 @@ def test_what_a_query_says_in_words_is_read_in_training_as_in_serving(llm_folder
     scores = {one.item_id: one.score for one in ranking.items}
     expected = torch.tensor([scores[one.item_id] for one in asked.candidates[:5]])
     torch.testing.assert_close(logits[1], expected, atol=1e-4, rtol=0)
+
+
+def test_texts_that_were_written_are_read_in_training_as_in_serving(llm_folder: Path) -> None:
+    prompt = replace(
+        model_world.CONFIG.prompt,
+        candidates="both",
+        history_limit=4,
+        summary_tokens=6,
+        preference_tokens=5,
+    )
+    model = fresh(llm_folder, config(prompt=prompt))
+    summaries = {item_id: f"old songs of {item_id[::-1]}" for item_id in model_world.IDS[::2]}
+    silent = replace(EXAMPLES[0], query=replace(EXAMPLES[0].query, preference=""))
+    told = replace(silent, query=replace(silent.query, preference="young piano, never cheese"))
+    batches = Batches(model, EXAMPLES, items=ITEMS, titles=model_world.TITLES, summaries=summaries)
+    drawn = first(5, examples=[silent, told])
+    with torch.no_grad():
+        logits, without_summaries = batches.run(drawn), batches_of(model).run(drawn)
+    assert (logits[0] - logits[1]).abs().min() > 1e-4
+    written = torch.tensor([one.item_id in summaries for one in silent.candidates[:5]])
+    assert written.any()
+    assert ((logits[0] - without_summaries[0]).abs() > 1e-4).tolist() == written.tolist()
+    served = reranker_of(model, summaries=summaries)
+    for row, example in enumerate((silent, told)):
+        ranking = served.rerank(example.query, example.candidates[:5])
+        scores = {one.item_id: one.score for one in ranking.items}
+        expected = torch.tensor([scores[one.item_id] for one in example.candidates[:5]])
+        torch.testing.assert_close(logits[row], expected, atol=1e-4, rtol=0)
 
 
 def test_a_drawn_batch_is_one_chosen_candidate_and_others(llm_folder: Path) -> None:
@@ -226,10 +256,11 @@ def test_gradients_reach_everything_that_is_trained_and_nothing_else(llm_folder:
 def test_a_branch_sees_the_prefix_and_itself_and_padding_sees_nobody() -> None:
     prefixes = [np.arange(3), np.arange(1)]
     branches = [[np.arange(2), np.arange(1)], [np.arange(2), np.arange(1)]]
-    layout = _lay_out(prefixes, branches)
+    layout = lay_out(prefixes, branches)
     assert layout.codes_BT.shape == (2, 6)
     assert layout.positions_BT.tolist() == [[0, 1, 2, 3, 4, 3], [0, 1, 2, 1, 0, 0]]
     assert layout.ends_BN.tolist() == [[4, 5], [2, 3]]
+    assert layout.before_BT.tolist() == [[-1, 0, 1, 2, 3, 2], [-1, 0, 1, 0, -1, -1]]
     expected = [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],

@@ -51,6 +51,19 @@ def test_a_prompt_that_could_say_nothing_is_refused() -> None:
         PromptConfig(title_tokens=0)
 
 
+@pytest.mark.parametrize("name", ["text_tokens", "summary_tokens", "preference_tokens"])
+def test_fewer_tokens_than_none_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 0, got -1"):
+        PromptConfig(**{name: -1})  # type: ignore[arg-type]
+
+
+def test_summaries_without_a_place_to_stand_are_refused() -> None:
+    with pytest.raises(ValueError, match="set history, candidates or both to 'titles' or 'both'"):
+        PromptConfig(summary_tokens=8)
+    assert PromptConfig(summary_tokens=8, candidates="both").history == "tokens"
+    assert PromptConfig(summary_tokens=8, history="titles").candidates == "tokens"
+
+
 def test_lora_of_an_unknown_kind_or_of_no_rank_is_refused() -> None:
     with pytest.raises(ValueError, match="lora is one of shared, text, modal, separate, joint"):
         LlmConfig(lora="both")  # type: ignore[arg-type]
@@ -59,7 +72,8 @@ def test_lora_of_an_unknown_kind_or_of_no_rank_is_refused() -> None:
 
 
 def test_an_unknown_loss_is_refused() -> None:
-    with pytest.raises(ValueError, match="'listwise' or 'pointwise', got 'hinge'"):
+    known = "'listwise', 'pointwise', 'answer', 'sequence'"
+    with pytest.raises(ValueError, match=f"loss is one of {known}, got 'hinge'"):
         TrainingConfig(loss="hinge")
 
 

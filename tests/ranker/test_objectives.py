@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ranker.config import Loss
-from ranker.objectives import loss, preference_loss
+from ranker.objectives import Ranked, loss, preference_loss
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0], [-2.0, -2.0, 0.25], [4.0, 1.0, 1.0]])
 REFERENCE = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.5, 0.5], [-2.0, 1.0, 0.0], [3.0, 1.5, 2.0]])
@@ -86,7 +85,7 @@ def test_no_gradient_goes_through_the_reference() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-@pytest.mark.parametrize("kind", [*get_args(Loss), "preference"])
+@pytest.mark.parametrize("kind", [*get_args(Ranked), "preference"])
 def test_a_batch_is_the_weighted_mean_of_its_slices(size: int, kind: str) -> None:
     def value(part: slice) -> Tensor:
         if kind == "preference":

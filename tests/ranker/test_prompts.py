@@ -11,17 +11,25 @@ from ranker.prompts import (
     EVIDENCE,
     FRAME,
     ITEM,
+    LINE,
     OTHER,
+    PHRASES,
+    PREFERENCE,
     STRIDE,
     UNTITLED,
     WORD,
     Prompter,
+    bounded,
+    frame,
     label,
     vocabulary,
 )
 
 WORDS = {
-    word: n for n, word in enumerate((*FRAME, "red", "wine", "dark", "bread", UNTITLED), start=10)
+    word: n
+    for n, word in enumerate(
+        (*PHRASES, "red", "wine", "dark", "bread", UNTITLED, "dry", "old", "|"), start=10
+    )
 }
 BEHAVIORS = (OTHER, "rate", "rate 4.5", "view")
 HISTORY = (
@@ -33,11 +41,18 @@ HISTORY = (
 )
 
 
+def words(text: str) -> list[int]:
+    """Numbers of words; the end of a line is `|`."""
+    return [WORDS[word] for word in text.replace(LINE, "|").split()]
+
+
 def prompter(**config: object) -> Prompter:
     return Prompter(
-        tokenize=lambda text: [WORDS[word] for word in text.split()],
+        tokenize=words,
+        quote=words,
         row_of={"bread": 0, "wine": 1, "cheese": 2},
         titles={"bread": "dark bread", "wine": "red wine"},
+        summaries={"wine": "dry old", "cheese": "old"},
         behaviors=BEHAVIORS,
         num_tokens=2,
         config=PromptConfig(**config),  # type: ignore[arg-type]
@@ -84,6 +99,66 @@ def test_the_querys_own_words_stand_first_and_are_cut_off() -> None:
     assert read(prompter().prefix((), text="")) == read(prompter().prefix(()))
     with pytest.raises(ValueError, match="text_tokens must be at least 0"):
         PromptConfig(text_tokens=-1)
+
+
+def test_the_preference_stands_before_the_history_and_is_cut_off() -> None:
+    asked = prompter(preference_tokens=2)
+    assert read(asked.prefix(HISTORY[1:2], text="red wine", preference="dry old bread")) == (
+        "red wine preference: dry old history: <view> #0 #1"
+    )
+
+
+@pytest.mark.parametrize("preference", [None, "", " "])
+def test_where_nothing_is_written_of_a_user_the_prompt_is_as_without(
+    preference: str | None,
+) -> None:
+    asked = prompter(preference_tokens=2)
+    assert read(asked.prefix((), preference=preference)) == "history:"
+
+
+def test_a_preference_is_read_only_where_the_configuration_says_so() -> None:
+    assert read(prompter().prefix((), preference="dry")) == "history:"
+    assert frame(PromptConfig()) == FRAME
+    assert frame(PromptConfig(preference_tokens=1)) == (*FRAME, PREFERENCE)
+
+
+def test_summaries_stand_behind_titles_wherever_titles_are_written() -> None:
+    asked = prompter(candidates="both", summary_tokens=1)
+    assert read(asked.branch("wine", slot=3)) == "candidate: red wine | dry #2 #3 e3 choose?"
+    assert read(asked.branch("bread", slot=0)) == "candidate: dark bread #0 #1 e0 choose?"
+    assert read(asked.branch("cheese", slot=0)) == "candidate: old #4 #5 e0 choose?"
+    assert read(asked.prefix(HISTORY[:1])) == "history: <view> #2 #3"
+    asked = prompter(history="titles", summary_tokens=9)
+    assert read(asked.prefix(HISTORY[:2])) == "history: <view> red wine | dry old <view> dark bread"
+    assert read(asked.branch("wine", slot=None)) == "candidate: #2 #3 choose?"
+
+
+def test_a_summary_stands_for_an_item_without_a_title() -> None:
+    asked = prompter(candidates="titles", summary_tokens=9)
+    assert read(asked.branch("cheese", slot=0)) == "candidate: old e0 choose?"
+    assert read(replace(asked, summaries={}).branch("cheese", slot=0)) == (
+        "candidate: untitled e0 choose?"
+    )
+
+
+def test_a_summary_is_not_written_where_none_is_to_be_read() -> None:
+    asked = prompter(candidates="both")
+    assert read(asked.branch("wine", slot=0)) == "candidate: red wine #2 #3 e0 choose?"
+
+
+def test_of_a_long_text_no_more_is_tokenized_than_may_be_written() -> None:
+    seen: list[str] = []
+
+    def quote(text: str) -> list[int]:
+        seen.append(text)
+        return []
+
+    asked = replace(prompter(candidates="both", summary_tokens=3, preference_tokens=2), quote=quote)
+    told = replace(asked, summaries={"wine": "x" * 9999})
+    told.branch("wine", slot=0)
+    told.prefix((), preference="y" * 9999)
+    assert [len(text) for text in seen if set(text) <= {"x", "y"} and text] == [48, 32]
+    assert bounded("dry old", 1) == "dry old"
 
 
 def test_an_item_that_is_not_known_is_passed_over() -> None:

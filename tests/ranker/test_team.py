@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from ranker import model as models
 from ranker.adapter_facts import read_facts
+from ranker.config import Loss
 from ranker.team import Team
 from ranker.training import train
 from tests.ranker import model_world
@@ -23,7 +24,7 @@ CONFIG = model_world.with_steps(
 )
 
 
-def trained(folder: str, llm: str) -> None:
+def trained(folder: str, llm: str, loss: Loss = "listwise") -> None:
     """What each process of a team runs; the batch of 5 does not divide evenly."""
     adapter = train(
         model_world.examples(8),
@@ -31,7 +32,7 @@ def trained(folder: str, llm: str) -> None:
         items=model_world.items(),
         titles=model_world.TITLES,
         llm=llm,
-        config=CONFIG,
+        config=replace(CONFIG, training=replace(CONFIG.training, loss=loss)),
         folder=Path(folder) / "adapters",
         runs=Path(folder) / "runs",
     )
@@ -64,13 +65,15 @@ def test_a_process_that_nobody_launched_is_alone() -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(llm_folder: Path, tmp_path: Path) -> None:
-    trained(str(tmp_path / "one"), str(llm_folder))
+@pytest.mark.parametrize("loss", ["listwise", "sequence"])
+def test_two_processes_train_what_one_does(loss: Loss, llm_folder: Path, tmp_path: Path) -> None:
+    trained(str(tmp_path / "one"), str(llm_folder), loss)
     code = "import sys; from tests.ranker import test_team; test_team.trained(*sys.argv[1:])"
     script = tmp_path / "script.py"
     script.write_text(code)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*launcher, "--nproc-per-node=2", str(script), str(tmp_path / "two"), str(llm_folder)]
+    given = [str(script), str(tmp_path / "two"), str(llm_folder), loss]
+    command = [*launcher, "--nproc-per-node=2", *given]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from ranker.batches import Batches
-from ranker.config import Lora, RankerConfig
+from ranker.config import Lora, Loss, RankerConfig
 from ranker.curriculum import FUSION, Stage, plan
 from ranker.model import RankerModel
 from ranker.progress import Look
@@ -88,7 +89,7 @@ def gradients(llm: Path, folder: Path, config: RankerConfig) -> tuple[float, dic
     [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"gradient_checkpointing": True}],
     ids=str,
 )
-@pytest.mark.parametrize("loss", ["listwise", "pointwise"])
+@pytest.mark.parametrize("loss", get_args(Loss))
 def test_memory_is_saved_without_changing_loss_or_gradients(
     changes: dict[str, object], loss: str, llm_folder: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from embedders.items import Modality
 from ranker.batches import Batches, Drawn
+from ranker.config import Loss
 from ranker.curriculum import Sees, plan
 from ranker.survey import unmasked
 from ranker.team import Team
@@ -59,6 +60,14 @@ def test_losses_are_as_written_by_hand() -> None:
     assert loss_of(one, "listwise") == pytest.approx(np.mean(by_hand))
     softplus = [math.log(1 + math.exp(x)) for x in (-2, 0, -1, -1)]
     assert loss_of(one, "pointwise") == pytest.approx(np.mean(softplus))
+
+
+@pytest.mark.parametrize("kind", ["answer", "sequence"])
+def test_what_the_llm_says_is_looked_at_without_the_prior(kind: Loss) -> None:
+    one = answered([2.0, 0.0, -1.0, 1.0], [0, 3])
+    said = replace(one, logits_N=one.priors_N, priors_N=np.full(4, 9.0, dtype=np.float32))
+    assert loss_of(said, kind) == pytest.approx(loss_of(one, "pointwise"))
+    assert loss_of(one, kind) == pytest.approx(math.log(2)), "it has no opinion"
 
 
 def test_a_choice_among_many_is_spread_from_first_to_last() -> None:
