@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 PROC = Path("/proc")
+ECHO = Path(__file__).with_name("_service_echo.py")
 
 
 class Served:
@@ -30,7 +31,7 @@ class Served:
         """Start it, and wait until it listens.
 
         Args:
-            world: As `_service_world.load` names it.
+            world: As `_service_world.load` names it, or `echo`: no service, gRPC alone.
             processes: Worker processes; 0 answers within the server's own.
             limits: Of `ServiceLimits`; the others are as they always are.
             asked: Further arguments of the world.
@@ -41,7 +42,7 @@ class Served:
             "processes": processes,
         }
         self._process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(spec)],
+            [sys.executable, str(ECHO if world == "echo" else __file__), json.dumps(spec)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -6,7 +6,7 @@ Four parts, each to be had alone by `--only`:
   prompts, in turns: 100 candidates of 4 fused tokens behind 30 events, the shape of 135 million
   weights. Neither side keeps anything from one request to the next.
 * noop: a model that costs nothing behind the same server, 200 ids a request, on the loopback; the
-  first 10 are returned, as a page shows them, or all.
+  first 10 are returned, as a page shows them, or all; beside gRPC's own server alone, in turns.
 * curves: times of calls by candidates and length of the history, open-loop at half of what the
   server can do with each; they run from the moment at which a call was due.
 * overload: open-loop at three times what the server can do against once, with the default limits
@@ -84,31 +84,41 @@ def taken(work: Callable[[Any], Any], given: Any, *, cpu: Callable[[], float]) -
 
 
 def noop(asked: Namespace) -> Values:
-    """Nothing but the service."""
+    """Nothing but the service, and what lies beneath it, in turns."""
     values: Values = {}
-    with Served("noop", processes=asked.processes) as server:
+    with Served("noop", processes=asked.processes) as ours, Served("echo") as echo:
+        sides = (("noop", ours, PAGE), ("noop_all", ours, 0), ("echo", echo, PAGE))
         for _ in range(asked.rounds):
-            for name, top_k in (("noop", PAGE), ("noop_all", 0)):
-                found = {}
-                for callers in (1, 16):
-                    cpu_began = server.cpu_seconds()
-                    found[callers] = run(
-                        Load(
-                            address=server.address,
-                            num_candidates=NOOP_IDS,
-                            num_events=0,
-                            num_callers=callers,
-                            top_k=top_k,
-                            duration_s=asked.seconds / 3,
-                        )
-                    )
-                spent_s = server.cpu_seconds() - cpu_began
-                values.setdefault(f"{name}_p50_ms", []).append(found[1].percentile(50))
-                values.setdefault(f"{name}_rps", []).append(found[16].goodput)
-                values.setdefault(f"{name}_cpu_ms", []).append(
-                    1e3 * spent_s / (1 + len(found[16].codes))
-                )
+            for name, server, top_k in sides:
+                for key, value in costs(server, top_k, seconds=asked.seconds / 3).items():
+                    values.setdefault(f"{name}_{key}", []).append(value)
+    for key in ("p50_ms", "rps", "cpu_ms"):
+        pairs = zip(values[f"noop_{key}"], values[f"echo_{key}"], strict=True)
+        values[f"noop_over_echo_{key}"] = [ours / theirs for ours, theirs in pairs]
     return values
+
+
+def costs(server: Served, top_k: int, *, seconds: float) -> dict[str, float]:
+    """Of a call, by one caller at a time and by 16."""
+    found = {}
+    for callers in (1, 16):
+        cpu_began = server.cpu_seconds()
+        found[callers] = run(
+            Load(
+                address=server.address,
+                num_candidates=NOOP_IDS,
+                num_events=0,
+                num_callers=callers,
+                top_k=top_k,
+                duration_s=seconds,
+            )
+        )
+    spent_s = server.cpu_seconds() - cpu_began
+    return {
+        "p50_ms": found[1].percentile(50),
+        "rps": found[16].goodput,
+        "cpu_ms": 1e3 * spent_s / (1 + len(found[16].codes)),
+    }
 
 
 def curves(asked: Namespace) -> Values:
@@ -184,6 +194,12 @@ MEANINGS = {
     "noop_p50_ms": "median milliseconds of a call, one at a time, 200 ids, 10 returned",
     "noop_rps": "calls a second, 16 at a time",
     "noop_cpu_ms": "CPU milliseconds of the server a call, 16 at a time",
+    "noop_over_echo_p50_ms": "noop_p50_ms / that of gRPC's own server, whose handler does nothing",
+    "noop_over_echo_rps": "the same of calls a second",
+    "noop_over_echo_cpu_ms": "the same of CPU milliseconds",
+    "echo_p50_ms": "as noop_p50_ms, of that server",
+    "echo_rps": "as noop_rps, of that server",
+    "echo_cpu_ms": "as noop_cpu_ms, of that server",
     "noop_all_p50_ms": "as noop_p50_ms, all 200 returned",
     "noop_all_rps": "as noop_rps, all 200 returned",
     "noop_all_cpu_ms": "as noop_cpu_ms, all 200 returned",
