@@ -27,7 +27,11 @@ class Unanswered(ConnectionError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """One question. Files of modalities that the writer does not read are an error."""
+    """One question. Files of modalities that the writer does not read are an error.
+
+    Raises:
+        ValueError: no token is left for the answer.
+    """
 
     instruction: str
     """Ours alone: the system's turn. Nothing that a catalog says stands in it."""
@@ -39,6 +43,10 @@ class Prompt:
     """Heard before the text."""
     max_tokens: int = 96
     """The answer's bound, in the writer's tokens."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
 
 
 @dataclass(slots=True, kw_only=True)
