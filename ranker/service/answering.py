@@ -80,7 +80,7 @@ class Outcome:
     is_final: bool
     """Whether none follows."""
     degraded: bool
-    """Whether time ran out before it was complete, or the history may be too old."""
+    """Whether time ran out before it was complete, or history or preference may be too old."""
 
 
 def carry_out(plan: Plan, job: Job, watch: Stopwatch) -> Outcome:
@@ -190,7 +190,7 @@ def _done(before: Ranking, after: Ranking) -> int:
 def _outcome(
     plan: Plan, candidates: Sequence[Candidate], ranking: Ranking, *, is_final: bool
 ) -> Outcome:
-    items = _complete(ranking, plan, found={candidate.item_id for candidate in candidates})
+    items = _complete(ranking, plan, candidates)
     return Outcome(
         items=tuple((item, plan.serving.title(item.item_id) or "") for item in items),
         judged_by=ranking.judged_by,
@@ -198,12 +198,24 @@ def _outcome(
         num_candidates=len(candidates),
         num_scored=ranking.num_scored,
         is_final=is_final,
-        degraded=plan.is_stale or (is_final and ranking.tokens_ahead > 0),
+        degraded=_is_stale(plan) or (is_final and ranking.tokens_ahead > 0),
     )
 
 
-def _complete(ranking: Ranking, plan: Plan, *, found: set[str]) -> list[RankedItem]:
+def _is_stale(plan: Plan) -> bool:
+    """Whether what the store told of the user may be too old: what was written of their preference
+    is read after the history."""
+    return plan.is_stale or (bool(plan.query.user_id) and plan.serving.is_degraded)
+
+
+def _complete(
+    ranking: Ranking, plan: Plan, candidates: Sequence[Candidate]
+) -> Sequence[RankedItem]:
     """The ranking, then by id what could not be ranked, cut to what was asked for."""
+    first = ranking.items[: plan.top_k]
+    if len(first) == plan.top_k and all(item.rank > 0 for item in first):
+        return first  # a page of a long list: the rest need not be looked at
+    found = {candidate.item_id for candidate in candidates}
     ranked = [item for item in ranking.items if item.rank > 0]
     unranked = [item for item in ranking.items if item.rank == 0]
     unranked += [_left_out(item_id, plan) for item_id in plan.asked if item_id not in found]

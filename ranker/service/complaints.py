@@ -108,7 +108,7 @@ class Complaints:
         """Ids, not too many; whether the latter holds."""
         if not self.check_at_most(path, len(item_ids), limit):
             return False
-        lengths = [len(item_id) for item_id in item_ids]
+        lengths = list(map(len, item_ids))
         if lengths and (min(lengths) == 0 or max(lengths) > self.limits.id_length):
             for place, item_id in enumerate(item_ids):
                 self.check_id(f"{path}[{place}]", item_id)
@@ -118,8 +118,6 @@ class Complaints:
         """Each once; `field` is where they stand in what `path` lists."""
         if len(set(names)) == len(names):
             return  # nearly always
-        if len(set(names)) == len(names):
-            return
         first_places: dict[str, int] = {}
         for place, name in enumerate(names):
             first = first_places.setdefault(name, place)
