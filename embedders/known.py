@@ -4,7 +4,7 @@ Both come ordered by id, so one pass over each is enough and nothing is held: a 
 no more memory than a hundred.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
@@ -30,15 +30,16 @@ class Known(NamedTuple):
 
 
 T = TypeVar("T")
-Joined = tuple[str, Item | None, Known | None]
 
 
-def joined(items: Iterable[Item], known: Iterable[tuple[str, Known]]) -> Iterator[Joined]:
+def joined(
+    items: Iterable[Item], known: Iterable[tuple[str, T]]
+) -> Generator[tuple[str, Item | None, T | None], None, None]:
     """Every id that either side has, in order, with what each has of it.
 
     Args:
         items: The catalog's, ordered by id (by code point), each once.
-        known: The store's rows, ordered likewise.
+        known: The store's rows, such as `Known`, ordered likewise.
 
     Yields:
         (id, item, row): the item is None where only the store has the id, the row None where only

@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sommelier import ask_commands, evaluate_commands, token_commands
+from sommelier import (
+    ask_commands,
+    evaluate_commands,
+    summarize_commands,
+    token_commands,
+    tune_commands,
+)
 from sommelier.effort import Effort
 from sommelier.failures import told
 from sommelier.options import FILE, Debug, Overrides, SettingsPath, terminal, work
@@ -46,6 +52,9 @@ def init(
         )
 
 
+summarize_commands.register(app)
+
+
 @app.command()
 def embed(
     settings: SettingsPath = FILE,
@@ -79,6 +88,9 @@ def embed(
 
         consent = Consent(repairs=repair, deletions=allow_deletions, changed=accept_changed)
         watch.show(run(workspace, watch=watch, max_rejects=max_rejects, consent=consent))
+
+
+tune_commands.register(app)
 
 
 @app.command()

@@ -80,7 +80,7 @@ def _rows(
     space, store = embedder.space, workspace.store
     look = _Look(workspace, embedder, renew_before)
     counts: Counter[str] = Counter()
-    pairs = joined(workspace.catalog.items(), store.known(space))
+    pairs = joined(workspace.items_as_read(space), store.known(space))
     with watch.task(f"{config.modality} rows", total=workspace.catalog.num_items) as advance:
         for _, item, known in pairs:
             state = look(item, known)

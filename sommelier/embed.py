@@ -12,18 +12,15 @@ from embedders import registry
 from embedders.items import Modality
 from embedders.registry import EncoderConfig
 from embedders.vectors import Space
-from feature_repo import parts
-from feature_repo.store import Store
 from sommelier import graph
 from sommelier.encoding import Consent, Tally, bring_up_to_date
 from sommelier.gone import gone
 from sommelier.imputing import impute_graph
 from sommelier.ordered_catalog import keep_one_clock
 from sommelier.set_aside import SetAside
+from sommelier.small_parts import merge_parts
 from sommelier.watch import Summary, Watch
-from sommelier.workspace import Workspace, space_facts
-
-MANY_PARTS = 64
+from sommelier.workspace import SUMMARIZE_FIRST, Workspace, space_facts
 
 
 def embed(
@@ -43,11 +40,13 @@ def embed(
 
     Raises:
         ValueError: the catalog or a brought file cannot be used, too many rows were rejected or
-            are gone, or an encoder no longer makes the vectors that the store holds.
+            are gone, an encoder reads summaries and none are written, or one no longer makes the
+            vectors that the store holds.
     """
     consent = consent or Consent()
     if any(graph.is_trained(config) for config in workspace.settings.encoders):
         assert workspace.timeline  # no use embedding for an hour to find no time of any event
+    _check_summaries(workspace)
     keep_one_clock(workspace.state, workspace.settings.time, workspace.catalog.interactions)
     missing = gone(workspace.catalog, workspace.store)
     if not consent.deletions:
@@ -66,9 +65,18 @@ def embed(
     notes = {"graph_key": graph_key} if graph_key else {}
     workspace.state.write("embed", {"spaces": [space_facts(one) for one in spaces], **notes})
     graph.forget(workspace)
-    _merge_parts(workspace.store, watch)
+    merge_parts(workspace.store, watch)
     is_new |= any(tally.embedded or tally.lost for tally in tallies)
     return _summary(workspace.catalog.num_items, tallies, facts, set_aside, is_new=is_new)
+
+
+def _check_summaries(workspace: Workspace) -> None:
+    for config in workspace.settings.encoders:
+        if config.reads_summaries and workspace.summary_source is None:
+            raise ValueError(
+                f"the summary encoder {config.encoder!r} reads what a model wrote of the items, "
+                f"and nothing is written: {SUMMARIZE_FIRST}"
+            )
 
 
 def _write_tables(
@@ -147,14 +155,6 @@ def _embed_graph(
         workspace, config, embedder, consent=consent, set_aside=set_aside, watch=watch
     )
     return tally, key
-
-
-def _merge_parts(store: Store, watch: Watch) -> None:
-    """A batch is a file, so that a first run leaves thousands; every reader opens all of them."""
-    views = store.views()
-    if max(len(parts.list_parts(store.root, view)) for view in views) > MANY_PARTS:
-        with watch.task("merging small parts", total=len(views)) as advance:
-            store.compact(on_progress=lambda view, done, total: advance(done, total, view))
 
 
 def _summary(

@@ -59,7 +59,7 @@ class Consent:
 
 def pairs(workspace: Workspace, space: Space) -> Iterator[tuple[Item, Known | None]]:
     """Every item of the catalog with the store's latest row of it, as a stream ordered by id."""
-    for _, item, known in joined(workspace.catalog.items(), workspace.store.known(space)):
+    for _, item, known in joined(workspace.items_as_read(space), workspace.store.known(space)):
         if item is not None:
             yield item, known
 

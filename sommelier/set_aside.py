@@ -9,7 +9,7 @@ NAMED = 5
 
 
 class TooManyRejects(ValueError):
-    """More rows were set aside than the user allows; whatever was embedded so far is kept."""
+    """More rows were set aside than the user allows; whatever was made so far is kept."""
 
 
 class SetAside:
@@ -44,7 +44,7 @@ class SetAside:
         if self._limit is not None and self.num > self._limit:
             raise TooManyRejects(
                 f"{self.num:,} rows were set aside, and --max-rejects allows {self._limit:,}: "
-                "stopped. What was embedded until then is in the store, and the same command goes "
+                "stopped. What was made until then is in the store, and the same command goes "
                 f"on from there. {self.listed()}"
             )
 

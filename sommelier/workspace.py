@@ -1,7 +1,7 @@
 """Settings in, the things that every stage works on out, each opened when it is first asked for."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from embedders import catalog, tables
-from embedders.items import EPOCH, Interaction, Modality
+from embedders.items import EPOCH, Interaction, Item, Modality
+from embedders.known import joined
+from embedders.texts import TextKind, TextSource
 from embedders.vectors import Embeddings, Space
 from feature_repo.base import Entity, HistoryConfig
 from feature_repo.store import Store
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 SEQUENCE_FILE = "sequence.safetensors"  # among the models
 EMBED_FIRST = "run `sommelier embed` first"
+SUMMARIZE_FIRST = "run `sommelier summarize` first"
 
 
 class Workspace:
@@ -105,6 +108,41 @@ class Workspace:
             raise ValueError(f"nothing is embedded in {self.settings.store.root}: {EMBED_FIRST}")
         return tuple(space_of(one) for one in facts)
 
+    @property
+    def summary_source(self) -> TextSource | None:
+        """Who wrote the items' summaries; None where they are not enabled, or not written yet."""
+        return self._source(TextKind.SUMMARY) if self.settings.summaries.enabled else None
+
+    @property
+    def preference_source(self) -> TextSource | None:
+        """Who wrote the users' preferences; None where they are not enabled, or not written yet."""
+        return self._source(TextKind.PREFERENCE) if self.settings.preferences.enabled else None
+
+    def _source(self, kind: TextKind) -> TextSource | None:
+        facts = self.state.read("summarize").get(kind)
+        return None if facts is None else source_of(facts)
+
+    @cached_property
+    def summaries(self) -> Mapping[str, str]:
+        """Every item's summary, by its id; empty where there are none."""
+        source = self.summary_source
+        if source is None:
+            return {}
+        return {item_id: one.text for item_id, one in self.store.read_texts(source).items()}
+
+    def items_as_read(self, space: Space) -> Iterator[Item]:
+        """The catalog's items by id, with whatever else the encoder of a space reads of them.
+
+        Streamed, with few of them held at a time.
+        """
+        source = self.summary_source
+        if space.modality is not Modality.SUMMARY or source is None:
+            yield from self.catalog.items()
+            return
+        for _, item, written in joined(self.catalog.items(), self.store.stream_texts(source)):
+            if item is not None:
+                yield item if written is None else replace(item, summary=written.text)
+
     @cached_property
     def content_vectors(self) -> ItemVectors:
         """The modalities' blocks, as the store holds them now."""
@@ -142,6 +180,11 @@ class Workspace:
         """Look the network and what it makes up again, after it was trained."""
         for name in ("sequence", "item_vectors", "query_vectors", "vectors_key"):
             self.__dict__.pop(name, None)
+
+    def note_source(self, source: TextSource) -> None:
+        """Read the texts of this source from now on: all that can be written of it is."""
+        self.state.write("summarize", self.state.read("summarize") | {source.kind: asdict(source)})
+        self.__dict__.pop("summaries", None)
 
     @cached_property
     def user_vectors(self) -> Embeddings | None:
@@ -204,6 +247,11 @@ def space_facts(space: Space) -> dict[str, object]:
 def space_of(facts: Mapping[str, Any]) -> Space:
     """The space of an item's modality whose facts `space_facts` gave."""
     return Space(**{**facts, "modality": Modality(facts["modality"])})
+
+
+def source_of(facts: Mapping[str, Any]) -> TextSource:
+    """The source of texts whose facts were noted."""
+    return TextSource(**{**facts, "kind": TextKind(facts["kind"])})
 
 
 def events_key(interactions: pa.Table) -> str:

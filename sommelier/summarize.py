@@ -1,0 +1,161 @@
+"""A catalog in, what a model writes of its items and of its users in the store out.
+
+Items first, each that is new or changed: what they show in words, picture and sound as one text.
+Then users, block by block of their events, each told of with what was told before. Both are
+written batch by batch, so that a run which is killed, interrupted or left by its server goes on
+where it was, and asks nothing again that was answered.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+
+from embedders.summaries import registry
+from embedders.summaries.base import Usage, Writer
+from embedders.summaries.config import WriterConfig
+from embedders.summaries.item_summary import ItemSummarizer
+from embedders.summaries.preference import PreferenceTeller
+from sommelier.item_summaries import write_summaries
+from sommelier.ordered_catalog import keep_one_clock
+from sommelier.set_aside import SetAside
+from sommelier.small_parts import merge_parts
+from sommelier.told import Run, Tally, rows_per_batch, spent
+from sommelier.user_preferences import write_preferences
+from sommelier.watch import Summary, Watch
+from sommelier.workspace import Workspace
+
+NOTHING_ENABLED = (
+    "nothing is to be written: set summaries.enabled = true for items, preferences.enabled = true "
+    "for users, or both"
+)
+Write = Callable[[Workspace, Writer | None, Run], Tally]
+
+
+def summarize(
+    workspace: Workspace,
+    *,
+    watch: Watch,
+    limit: int | None = None,
+    max_rejects: int | None = None,
+) -> Summary:
+    """Write what is not written yet.
+
+    Args:
+        workspace: Whose.
+        watch: Whoever watches.
+        limit: So many items, or users, are asked about, to be looked at; what was written is
+            kept, and read by nobody before a run without a limit has done the rest.
+        max_rejects: More answers set aside than this end the run at once.
+
+    Raises:
+        ValueError: nothing is enabled, the writer cannot be used, or too many were set aside.
+        ConnectionError: a server does not answer. Whatever was written stays.
+    """
+    settings = workspace.settings
+    stages: list[tuple[Write, WriterConfig]] = []
+    if settings.summaries.enabled:
+        stages.append((_items, settings.summaries.writer))
+    if settings.preferences.enabled:
+        stages.append((_users, settings.preferences.writer))
+    if not stages:
+        raise ValueError(NOTHING_ENABLED)
+    keep_one_clock(workspace.state, settings.time, workspace.catalog.interactions)
+    set_aside = SetAside(workspace.store, limit=max_rejects)
+    tallies: list[Tally] = []
+    costs: list[str] = []
+    with closing(_Desk(watch)) as desk:
+        for write, config in stages:
+            writer = desk.seat(config)
+            cost = partial(spent, writer.usage if writer else Usage(), config)
+            run = Run(
+                watch=watch,
+                set_aside=set_aside,
+                rows_per_batch=rows_per_batch(config),
+                spent=cost,
+                limit=limit,
+            )
+            tallies.append(write(workspace, writer, run))
+            costs.append(cost())
+            if not tallies[-1].is_whole:
+                break  # users are told of by whole summaries, or not at all
+            workspace.note_source(tallies[-1].source)
+    merge_parts(workspace.store, watch)
+    return _summary(tallies, costs, set_aside, has_limit=limit is not None)
+
+
+def _items(workspace: Workspace, writer: Writer | None, run: Run) -> Tally:
+    config = workspace.settings.summaries.config
+    return write_summaries(workspace, ItemSummarizer(config, writer), run)
+
+
+def _users(workspace: Workspace, writer: Writer | None, run: Run) -> Tally:
+    # The template counts categories and titles, whatever was written of the items.
+    source = None if writer is None else workspace.summary_source
+    config = workspace.settings.preferences.config
+    teller = PreferenceTeller(config, writer, summaries=source)
+    return write_preferences(workspace, teller, run, has_summaries=source is not None)
+
+
+class _Desk:
+    """Seats one writer at a time: two models need not fit into memory together."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._config: WriterConfig | None = None
+        self._writer: Writer | None = None
+
+    def seat(self, config: WriterConfig) -> Writer | None:
+        """The writer of a configuration, the one who sits there already if it is theirs; None for
+        the template."""
+        if self._writer is not None and self._config == config:
+            return self._writer
+        self.close()
+        if config.engine != "template":
+            key = os.environ.get(config.key_variable) if config.engine == "openai" else None
+            with self._watch.task(f"writer {config.model}"):
+                self._writer = registry.open_writer(config, key=key)
+        self._config = config
+        return self._writer
+
+    def close(self) -> None:
+        """Let go of whoever sits there."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
+
+
+def _summary(
+    tallies: Sequence[Tally], costs: Sequence[str], set_aside: SetAside, *, has_limit: bool
+) -> Summary:
+    notes = [f"{one.what}: {cost}" for one, cost in zip(tallies, costs, strict=True) if cost]
+    for one in tallies:
+        if one.mended:
+            notes.append(
+                f"{one.mended:,} earlier rows of {one.what} were put right: events before them "
+                "came late or changed"
+            )
+        if has_limit:
+            notes += [f"{row_id}: {text}" for row_id, text in one.first]
+        if not one.is_whole:
+            notes.append(f"the limit left other {one.what} out: run `sommelier summarize` for all")
+    if set_aside.num:
+        notes.append(f"{set_aside.num:,} were set aside. {set_aside.listed()}")
+    return Summary(
+        title="Summarized",
+        header=("of", "written by", "written", "unchanged", "set aside", "taken away"),
+        rows=tuple(_row(one) for one in tallies),
+        notes=tuple(notes),
+        is_new=any(one.written or one.lost or one.mended for one in tallies),
+    )
+
+
+def _row(tally: Tally) -> tuple[str | int, ...]:
+    return (
+        tally.what,
+        tally.source.writer,
+        tally.written,
+        tally.unchanged,
+        tally.rejected,
+        tally.lost,
+    )
