@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from embedders.items import EPOCH
 from embedders.texts import TextKind, Texts, TextSource
 from feature_repo import parts, text_sources
 from feature_repo.base import StoreError, WrittenText
-from feature_repo.tables import DELETED, EVENT_TIME, INSTANT, text_view
+from feature_repo.tables import CREATED, DELETED, EVENT_TIME, INSTANT, text_view
 
 ROWS_PER_BATCH = 2_048  # a text may be long
 
@@ -74,6 +75,14 @@ def _stream(
                     event_timestamp=row[EVENT_TIME],
                 ),
             )
+
+
+def last_written(root: Path, source: TextSource) -> datetime:
+    """When the source's last row was written, tombstones included; the epoch where none was."""
+    sql = f"SELECT max({CREATED}) FROM {parts.ROWS}"  # nosec B608
+    (batch,) = parts.stream(root, text_view(source), sql, {})
+    moment: datetime | None = batch[0][0].as_py()
+    return moment or EPOCH
 
 
 def _check(

@@ -19,6 +19,7 @@ from feature_repo.base import StoreError
 from feature_repo.store import Store
 from feature_repo.tables import profile_view, vector_view
 from tests.feature_repo.servers import S3Server
+from tests.feature_repo.texts import PREFERENCE, SUMMARY, write_texts
 
 WriteAxes = Callable[..., int]
 VIEW = profile_view()
@@ -82,6 +83,23 @@ def test_what_one_writes_the_other_reads(
     vectors_ND, is_present_N = other.vectors_as_of(space, [("b", now), ("d", now), ("e", now)])
     assert vectors_ND.argmax(axis=1).tolist() == [2, 1, 0]
     assert is_present_N.tolist() == [True, True, False]
+
+
+def test_texts_and_their_sources_are_in_the_bucket(
+    url: str, tmp_path: Path, imported_feast: None
+) -> None:
+    one = Store(tmp_path / "one")
+    write_texts(one, SUMMARY, {"a": "One."})
+    one.close()
+    one, other = Store(one.root, parts_url=url), Store(tmp_path / "two", parts_url=url)
+    assert other.text_sources() == {SUMMARY.source_id: SUMMARY}, "from before there was a bucket"
+    write_texts(other, PREFERENCE, {"u": "Bread."})
+    assert one.read_texts(PREFERENCE)["u"].text == "Bread."
+    one.apply()
+    assert one.texts_as_of(SUMMARY, [("a", EPOCH)]) == ["One."]
+    one.compact(in_use=[PREFERENCE.source_id])
+    assert set(other.text_sources()) == {PREFERENCE.source_id}
+    one.close()
 
 
 def test_a_compaction_is_seen_by_the_other(two: tuple[Store, Store]) -> None:

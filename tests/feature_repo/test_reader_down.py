@@ -10,11 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from embedders.items import EPOCH
 from feature_repo import outage, repo_config
 from feature_repo.base import Entity, Unreachable
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from tests.feature_repo.servers import RedisServer
+from tests.feature_repo.texts import PREFERENCE, SUMMARY, write_texts
 
 Event = tuple[str, str, datetime]
 DAY = timedelta(days=1)
@@ -130,6 +132,33 @@ def test_a_user_who_is_forgotten_is_not_served_from_the_cache(
     redis.stop()
     with pytest.raises(Unreachable):
         reader.history("ann")
+
+
+def test_preferences_live_through_an_outage_as_histories_do(
+    on_redis: Store, redis: RedisServer
+) -> None:
+    write_texts(on_redis, PREFERENCE, {"ann": "Bread.", "bob": "Wine."})
+    write_texts(on_redis, SUMMARY, {"item-0": "A loaf."})
+    on_redis.apply()
+    on_redis.materialize(EPOCH)
+    reader = OnlineReader(on_redis, history_age_s=0, stale_history_s=3600)
+    expected = ["Bread.", None]
+    assert reader.texts(PREFERENCE, ["ann", "nobody"]) == expected
+    assert reader.texts(SUMMARY, ["item-0"]) == ["A loaf."]
+    redis.stop()
+    assert reader.texts(PREFERENCE, ["ann", "nobody"]) == expected
+    assert reader.is_degraded
+    with pytest.raises(Unreachable, match=r"no preference of 'bob' is held .* within 3600 s"):
+        reader.texts(PREFERENCE, ["ann", "bob"])
+    assert reader.texts(SUMMARY, ["item-0"]) == ["A loaf."], "held until another generation"
+    redis.start()
+    on_redis.materialize(EPOCH, is_full=True)
+    give_up = time.monotonic() + 20
+    while reader.is_degraded:
+        assert time.monotonic() < give_up, "it was never noticed"
+        reader.texts(PREFERENCE, ["ann"])
+        time.sleep(0.02)
+    assert reader.texts(PREFERENCE, ["ann", "bob"]) == ["Bread.", "Wine."]
 
 
 def test_a_redis_that_hangs_keeps_one_caller_waiting_for_a_moment_and_then_no_other(

@@ -1,13 +1,14 @@
 """Texts in and out of the parts; what is served of them is in `test_texts_served.py`."""
 
-from datetime import datetime, timedelta
+import tracemalloc
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from embedders.items import EPOCH, Item
 from embedders.known import DELETED
 from embedders.texts import MAX_CHARACTERS, TextKind, Texts, TextSource
-from feature_repo import parts
+from feature_repo import parts, text_rows
 from feature_repo.base import StoreError, WrittenText
 from feature_repo.store import Store
 from feature_repo.tables import text_view
@@ -123,8 +124,26 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     assert store.text_sources() == {}
 
 
-def test_many_texts_are_one_part(store: Store) -> None:
-    many = {f"item-{n:05d}": f"Text {n}." for n in range(5_000)}
-    write_texts(store, SUMMARY, many)
+def test_many_texts_are_one_part_and_streamed_without_being_held(store: Store) -> None:
+    num_texts = 40_000
+    write_texts(store, SUMMARY, {f"item-{n:05d}": f"Text {n}. " * 40 for n in range(num_texts)})
     assert len(parts.list_parts(store.root, text_view(SUMMARY))) == 2, "and the empty one"
-    assert [found.text for _, found in store.stream_texts(SUMMARY)] == list(many.values())
+    tracemalloc.start()
+    try:
+        ids = [one for one, _ in store.stream_texts(SUMMARY)]
+        streamed = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        held = store.read_texts(SUMMARY)
+        whole = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert ids == list(held) == [f"item-{n:05d}" for n in range(num_texts)]
+    assert held["item-00007"].text == "Text 7. " * 40
+    assert streamed < whole / 2
+
+
+def test_when_a_source_was_last_written_to_is_known(store: Store) -> None:
+    assert text_rows.last_written(store.root, SUMMARY) == EPOCH
+    before = datetime.now(UTC)
+    write_texts(store, SUMMARY, {"a": "One."}, at=EPOCH + DAY)
+    assert before <= text_rows.last_written(store.root, SUMMARY) <= datetime.now(UTC)

@@ -15,6 +15,7 @@ from feature_repo import compaction, ledger, parts, retention
 from feature_repo.base import Entity, StoreError
 from feature_repo.store import Store
 from feature_repo.tables import history_view, profile_view, vector_view
+from tests.feature_repo.texts import PREFERENCE, SUMMARY, write_texts
 
 DAY = timedelta(days=1)
 WriteAxes = Callable[..., int]
@@ -93,6 +94,44 @@ def test_a_store_is_never_left_without_any_space(store: Store, space: Space) -> 
     with pytest.raises(StoreError, match=r"none of the 1 spaces .* is in use"):
         store.compact(in_use=["another"])
     assert len(store.spaces()) == 1
+
+
+def test_texts_that_nobody_uses_are_dropped_and_come_back(store: Store, space: Space) -> None:
+    write(store, space)
+    write_texts(store, SUMMARY, {"a": "One."})
+    write_texts(store, PREFERENCE, {"u": "Bread."})
+    store.apply()
+    store.materialize(EPOCH)
+    done = store.compact(in_use=[space.space_id, PREFERENCE.source_id])
+    assert (done[0].view, done[0].rows_dropped) == (f"item_{SUMMARY.source_id}", 1)
+    assert store.text_sources() == {PREFERENCE.source_id: PREFERENCE}
+    left = {one.name for one in (store.root / "parts").iterdir() if one.name[0] != "."}
+    assert f"item_{SUMMARY.source_id}" not in left
+    (held,) = ledger.read(store.root).values()
+    assert f"item_{SUMMARY.source_id}" not in held
+    assert list(store.known_texts(SUMMARY)) == []
+    assert f"item_{SUMMARY.source_id}" not in store.apply()
+    write_texts(store, SUMMARY, {"a": "Again."})
+    assert store.read_texts(SUMMARY)["a"].text == "Again."
+    assert store.spaces() == {(Entity.ITEM, space.space_id): space}
+
+
+def test_the_texts_of_a_release_are_in_use(store: Store, space: Space) -> None:
+    write(store, space)
+    write_texts(store, SUMMARY, {"a": "One."})
+    store.apply(releases={"v1": [SUMMARY]})
+    store.compact(in_use=[space.space_id])
+    assert list(store.read_texts(SUMMARY)) == ["a"]
+    store.apply(releases={})
+    store.compact(in_use=[space.space_id])
+    assert store.text_sources() == {}
+
+
+def test_a_store_of_texts_alone_is_never_left_without_any(store: Store) -> None:
+    write_texts(store, SUMMARY, {"a": "One."})
+    with pytest.raises(StoreError, match=r"none of the 1 sources .* is in use"):
+        store.compact(in_use=["another"])
+    assert len(store.text_sources()) == 1
 
 
 def test_users_keep_their_vectors_with_their_space(
