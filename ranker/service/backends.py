@@ -53,6 +53,14 @@ class Call:
         history = user.SerializeToString(deterministic=True)
         return f"history {hashlib.blake2b(history, digest_size=16).hexdigest()}"
 
+    def identity(self) -> bytes:
+        """What makes two calls of one method equal: all of the request but its id."""
+        request_id = self.request.request_id
+        self.request.ClearField("request_id")
+        written: bytes = self.request.SerializeToString(deterministic=True)
+        self.request.request_id = request_id
+        return written
+
     @property
     def is_anytime(self) -> bool:
         """Whether an answer that ran out of time is better than none."""

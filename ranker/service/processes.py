@@ -4,7 +4,7 @@ One process computes one call at a time, so as many calls run side by side as th
 and none waits for another's interpreter. Messages cross a socket pair as protobuf
 (`ranker.service.pipe`), and this process imports no model library. A worker that dies takes one
 call along (UNAVAILABLE, WORKER_DIED) and is started anew, after pauses that grow while it keeps
-dying.
+dying; a call that workers die of is set aside (`ranker.service.strikes`).
 """
 
 import asyncio
@@ -20,7 +20,8 @@ from ranker.limits import ServiceLimits
 from ranker.service.backends import Backend, Call, Response, Told, answer_in, may_hurry
 from ranker.service.process import Process, WorkerFailed
 from ranker.service.readings import WorkerCounts
-from ranker.service.statuses import StatusError
+from ranker.service.statuses import Reason, StatusError
+from ranker.service.strikes import Strikes
 from ranker.service.workers import Job, Line
 from ranker.serving import ServingInfo
 
@@ -74,6 +75,7 @@ class Processes(Backend):
         self._alive: set[Process] = set()
         self._last: OrderedDict[str, Process] = OrderedDict()  # by user
         self._keepers: list[asyncio.Task[None]] = []
+        self._strikes = Strikes()
         self._num_deaths = 0
         self._is_closed = False
         self._info: ServingInfo | None = None
@@ -132,6 +134,7 @@ class Processes(Backend):
     async def answers(self, call: Call, job: Job) -> AsyncIterator[Response]:
         """One response, or several of a stream, as the worker makes them."""
         arrived = time.perf_counter()
+        self._strikes.check(call.identity)
         user_key = call.user_key
         try:
             process = await self._line.turn(
@@ -178,6 +181,10 @@ class Processes(Backend):
         told, began = asyncio.Queue[Told](), time.monotonic()
 
         def end(error: BaseException | None) -> None:
+            if error is None:
+                self._strikes.answered(call.identity)
+            elif isinstance(error, StatusError) and error.reason is Reason.WORKER_DIED:
+                self._strikes.died(call.identity)
             if process.is_alive:
                 seconds = time.monotonic() - began
                 self._line.release(process, size=call.num_candidates, seconds=seconds)

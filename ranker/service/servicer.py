@@ -20,7 +20,6 @@ from ranker.pb import ranker_pb2_grpc as pb_grpc
 from ranker.service import statuses
 from ranker.service.backends import (
     Backend,
-    Call,
     Response,
     answer_in,
     in_process,
@@ -130,7 +129,7 @@ class RankerService(pb_grpc.RankerServiceServicer):
             request_id = call.request.request_id or uuid.uuid4().hex
             job = Job(context.time_remaining())
             replies = self._flights.replies(
-                (backend, method, _without_request_id(call)),
+                (backend, method, call.identity()),
                 job,
                 lambda: backend.answers(call, job),
                 is_anytime=call.is_anytime,
@@ -170,16 +169,6 @@ class _Served:
             self._num_calls -= 1
             if not self._num_calls:
                 self.is_idle.set()
-
-
-def _without_request_id(call: Call) -> bytes:
-    """What makes two calls equal."""
-    request = call.request
-    request_id = request.request_id
-    request.ClearField("request_id")
-    key: bytes = request.SerializeToString(deterministic=True)
-    request.request_id = request_id
-    return key
 
 
 def _check_generation(asked: str, backend: Backend) -> None:

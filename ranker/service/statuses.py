@@ -5,6 +5,7 @@ Details travel as `google.rpc.Status`: always an `ErrorInfo`, so that a program 
 quoted ids are therefore shortened, and of many violations only the first are told.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     SHUTTING_DOWN = "SHUTTING_DOWN"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     WORKER_DIED = "WORKER_DIED"
+    REQUEST_SET_ASIDE = "REQUEST_SET_ASIDE"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     PERMISSION_DENIED = "PERMISSION_DENIED"
     RATE_LIMITED = "RATE_LIMITED"
@@ -213,6 +215,17 @@ def worker_died() -> StatusError:
         grpc.StatusCode.UNAVAILABLE,
         Reason.WORKER_DIED,
         "the process that was computing the answer died and is started anew; try again",
+    )
+
+
+def set_aside(*, num_workers: int, seconds: float) -> StatusError:
+    """INTERNAL: it would end another worker; not to be tried again, unlike `worker_died`."""
+    return StatusError(
+        grpc.StatusCode.INTERNAL,
+        Reason.REQUEST_SET_ASIDE,
+        f"{num_workers} processes in a row died of computing this very request; it is refused "
+        f"for {math.ceil(seconds)} seconds: the server's log says how they died",
+        metadata={"num_workers": str(num_workers)},
     )
 
 

@@ -1,10 +1,11 @@
 """A served table for worker processes: who computed is told in `judged_by`, and work can be held.
 
 A held request notes in a folder that it has begun a pass, and waits there until a file lets it go.
-A worker does not load while the folder holds another file.
+A worker does not load while the folder holds another file, and dies of a certain text.
 """
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tests.ranker.serving_world import TableServing
 
 LOADER = "tests.ranker.process_world:load"
 HELD_BEHAVIOR = "purchase"  # requests that ask about it are held where there is a folder
+FATAL_TEXT = "whoever reads this dies"
 NOT_YET = "not-yet"  # workers that start wait while the folder holds it
 PATIENCE_S = 20.0
 
@@ -39,6 +41,8 @@ class PidServing(TableServing):
         vectors: InlineVectors | None = None,
     ) -> Iterator[Ranking]:
         """As the table has it."""
+        if query.text == FATAL_TEXT:
+            os.kill(os.getpid(), signal.SIGKILL)
         refined = super().refine(query, candidates, num_explained=num_explained, vectors=vectors)
         for number, ranking in enumerate(refined):
             yield replace(ranking, judged_by=str(os.getpid()))

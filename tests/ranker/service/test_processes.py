@@ -27,7 +27,7 @@ from ranker.service.process import WorkerFailed
 from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, running, serve
 from tests.ranker import served_processes
-from tests.ranker.process_world import LOADER, NOT_YET
+from tests.ranker.process_world import FATAL_TEXT, LOADER, NOT_YET
 from tests.ranker.serving_world import TableServing
 
 PATIENCE_S = 20
@@ -152,6 +152,20 @@ def test_a_killed_worker_takes_its_call_along_and_the_next_is_answered(tmp_path:
         registry = server.metrics.registry
         assert registry.get_sample_value("sommelier_worker_deaths_total") == 1
         assert registry.get_sample_value("sommelier_workers", {"state": "alive"}) == 1
+
+
+def test_a_request_that_workers_die_of_is_set_aside_and_others_are_answered() -> None:
+    with served(2) as (_, stub):
+        found = []
+        for n in range(5):  # as a caller does who tries again, with another id each time
+            fatal = rerank("a", "b", text=FATAL_TEXT, request_id=f"try-{n}")
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Rerank(fatal, timeout=PATIENCE_S)
+            error: Any = caught.value
+            found.append((error.code().name, reason(error)))
+        assert found[:3] == [("UNAVAILABLE", "WORKER_DIED")] * 3
+        assert found[3:] == [("INTERNAL", "REQUEST_SET_ASIDE")] * 2
+        assert len(stub.Rerank(rerank("a", "b"), timeout=PATIENCE_S).items) == 2
 
 
 def test_without_any_worker_the_server_is_not_well_until_one_has_loaded(tmp_path: Path) -> None:

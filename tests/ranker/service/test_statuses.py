@@ -23,6 +23,7 @@ ALL = [
     statuses.shutting_down(),
     statuses.store_unavailable("ada"),
     statuses.worker_died(),
+    statuses.set_aside(num_workers=3, seconds=599.5),
     statuses.unauthenticated("no token came along"),
     statuses.permission_denied(["shop"]),
     statuses.rate_limited("shop", requests_per_s=2.5, retry_after_s=0.25),
