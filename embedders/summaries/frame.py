@@ -55,8 +55,9 @@ def plain(text: str, *, limit: int = LIMIT) -> str:
         The same again for what is plain already; empty where nothing visible is in it.
     """
     shown = unicodedata.normalize("NFKD", text[: ROOM * limit])
-    shown = "".join(map(_visible, shown)).translate(BRACKETS)
-    shown = " ".join(unicodedata.normalize("NFKC", shown).split())
+    if not (shown.isprintable() and SELECTORS.isdisjoint(shown)):
+        shown = "".join(map(_visible, shown))
+    shown = " ".join(unicodedata.normalize("NFKC", shown.translate(BRACKETS)).split())
     shown = TURN.sub(r"\1 -", HASHES.sub("#", shown))
     if len(shown) <= limit and len(text) <= ROOM * limit:
         return shown
