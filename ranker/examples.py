@@ -91,8 +91,8 @@ def collect(
             them, and a model that met them would learn that new items are never chosen.
         by_behavior: Ask for each of the target's behaviors apart, and for any.
         folder: Where examples are kept, and found again; named by all that they depend on, of
-            which only moments, creation times and settings are compared. None keeps them in
-            memory.
+            which moments, creation times, settings and whether preferences are told are
+            compared. None keeps them in memory.
         block_size: Moments whose candidates are retrieved at once.
         on_progress: Called with the moments done and all of them.
 
@@ -115,7 +115,7 @@ def collect(
         found = gathering.run(blocks, range(len(blocks)), on_progress)
         return [example for _, examples in found for example in examples]
     store = ExampleStore(folder)
-    key = _key(asked, created_at or {}, retriever, config)
+    key = _key(asked, created_at or {}, retriever, config, is_told=preferences is not None)
     missing = store.begin(key, num_blocks=len(blocks))
     for place, examples in gathering.run(blocks, missing, on_progress):
         store.write(place, examples)
@@ -288,11 +288,13 @@ def _key(
     created_at: Mapping[str, datetime],
     retriever: Retriever,
     config: TrainingConfig,
+    *,
+    is_told: bool,
 ) -> str:
     """Of what is at hand of all that examples depend on; their folder's name tells the rest."""
     spaces = [space.space_id for space in retriever.items.spaces]
     weights = sorted(retriever.weights.items())
-    facts = [config.num_candidates, config.duplicate_cosine, weights, spaces]
+    facts = [config.num_candidates, config.duplicate_cosine, weights, spaces, is_told]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for one in asked:
         row = [one.user_id, one.as_of.isoformat(), one.behavior, sorted(one.chosen)]

@@ -18,6 +18,7 @@ from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from ranker import brought, probes
 from ranker import model as models
+from ranker.adapter_facts import AdapterError
 from ranker.explaining import Explainer
 from ranker.generation import Generation, GenerationError, Generations
 from ranker.held import REPAIR, hold, preference_source
@@ -108,8 +109,8 @@ class LoadedGeneration:
         return None if self.reader is None else self.reader.history(user_id)
 
     def preference(self, user_id: str) -> str:
-        """What is written of the user's preference now; empty where nothing is, and while the
-        online store does not answer, which `is_degraded` then says."""
+        """What is written of the user's preference now; empty where nothing is, and where the
+        online store does not answer and nothing new enough is held, as `is_degraded` then says."""
         source = preference_source(self.generation.texts)
         if self.reader is None or source is None:
             return ""
@@ -187,9 +188,11 @@ class LoadedGeneration:
         """The same route, reranked by another adapter of the same LLM and spaces.
 
         Raises:
-            AdapterError: it is damaged, or was trained on another LLM or other spaces.
+            AdapterError: it is damaged, or was trained on another LLM, other spaces or texts.
         """
         model = models.load(adapter, llm=self.generation.llm_source)
+        if model.texts != self.generation.texts:
+            raise AdapterError(f"{adapter} was trained with other texts: run `sommelier train`")
         tokens = fuse_with(model, self.items, space=fused_space(adapter))
         return replace(self, model=model)._reranked_with(tokens.vectors_ND)
 

@@ -26,6 +26,7 @@ from ranker.config import (
 from ranker.examples import Example
 from ranker.llm_reranker import LlmReranker
 from ranker.model import RankerModel
+from ranker.prompts import FRAME
 from retrieval.candidates import Query
 from retrieval.concatenated import ItemVectors, concatenate
 from retrieval.exact import ExactIndex
@@ -63,9 +64,14 @@ CONFIG = RankerConfig(
 )
 
 
-def make_llm(folder: Path) -> Path:
+def make_llm(folder: Path, *, phrases: Sequence[str] = FRAME) -> Path:
     return embedded_llm.make(
-        TEXTS, behaviors=BEHAVIORS, folder=folder, config=CONFIG.llm.embedded, seed=1
+        TEXTS,
+        behaviors=BEHAVIORS,
+        folder=folder,
+        config=CONFIG.llm.embedded,
+        seed=1,
+        phrases=phrases,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from embedders.items import Item, Modality
+from embedders.texts import TextSource
 from feature_repo.store import Store
 from ranker import tokens
 from ranker.generation import Generations
@@ -56,7 +57,14 @@ def fill(store: Store, adapter: Path, *, rows: slice = slice(None)) -> None:
     store.materialize(datetime.now(UTC))
 
 
-def publish(root: Path, adapter: Path, llm: Path, *, store: Store) -> Generations:
+def publish(
+    root: Path,
+    adapter: Path,
+    llm: Path,
+    *,
+    store: Store,
+    texts: tuple[TextSource, ...] = (),
+) -> Generations:
     """The next generation below a folder; it holds the LLM and was asked a few questions.
 
     What distinguishes it from the one before is the popularity of an item.
@@ -81,6 +89,7 @@ def publish(root: Path, adapter: Path, llm: Path, *, store: Store) -> Generation
         spaces=ITEMS.spaces,
         fused_space=tokens.fused_space(adapter),
         as_of=CUT,
+        texts=texts,
         holds_llm=True,
         prove=lambda generation: prove(generation, store=store),
     )

@@ -1,10 +1,12 @@
 """What an adapter says of itself is read without its weights, or refused, saying what to run."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from embedders.texts import TextKind, TextSource
 from ranker.adapter_facts import FACTS, AdapterError, AdapterFacts, read_facts
 from ranker.config import FusionConfig, LlmConfig, PromptConfig, RankerConfig
 from tests.ranker.model_world import AUDIO, TEXT
@@ -22,6 +24,7 @@ GIVEN = AdapterFacts(
     ),
     training={"hidden_size": 32, "losses": {"fusion": 0.5}},
     asked=("view",),
+    texts=(TextSource(kind=TextKind.SUMMARY, writer="somebody/writer", revision="1", prompt="p"),),
 )
 
 
@@ -29,6 +32,18 @@ def test_facts_are_read_as_they_were_saved(tmp_path: Path) -> None:
     GIVEN.save(tmp_path)
     assert read_facts(tmp_path) == GIVEN
     assert [path.name for path in tmp_path.iterdir()] == [FACTS]
+
+
+def test_facts_from_before_texts_were_read_are_those_of_an_adapter_that_reads_none(
+    tmp_path: Path,
+) -> None:
+    GIVEN.save(tmp_path)
+    facts = json.loads((tmp_path / FACTS).read_text())
+    del facts["texts"]
+    for name in ("summary_tokens", "preference_tokens"):
+        del facts["config"]["prompt"][name]
+    (tmp_path / FACTS).write_text(json.dumps(facts))
+    assert read_facts(tmp_path) == replace(GIVEN, texts=())
 
 
 def test_equal_facts_are_equal_files(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from embedders.checkpoint import quiet  # noqa: E402
 from ranker import embedded_llm  # noqa: E402
-from ranker.prompts import FRAME, NO, YES  # noqa: E402
+from ranker.prompts import FRAME, NO, PHRASES, PREFERENCE, YES  # noqa: E402
+from tests.ranker import model_world  # noqa: E402
 from tests.ranker.model_world import BEHAVIORS, CONFIG, TEXTS  # noqa: E402
 
 EMBEDDED = CONFIG.llm.embedded
@@ -53,6 +54,19 @@ def test_each_phrase_of_the_frame_is_one_token_of_its_own(llm_folder: Path) -> N
     assert [len(one) for one in tokens] == [1] * len(FRAME)
     assert len({one[0] for one in tokens}) == len(FRAME)
     assert tokenizer.encode(YES) != tokenizer.encode(NO)
+
+
+def test_a_phrase_that_only_some_prompts_have_grows_only_their_llm(
+    llm_folder: Path, tmp_path: Path
+) -> None:
+    assert model_world.make_llm(tmp_path, phrases=list(FRAME)).name == llm_folder.name
+    grown = model_world.make_llm(tmp_path, phrases=PHRASES)
+    assert grown.name != llm_folder.name
+    with quiet():
+        one, other = (AutoTokenizer.from_pretrained(path) for path in (llm_folder, grown))
+    assert len(other) == len(one) + 1
+    assert len(other.encode(PREFERENCE, add_special_tokens=False)) == 1
+    assert len(one.encode(PREFERENCE, add_special_tokens=False)) > 1, "words like any others"
 
 
 def test_equal_texts_and_seeds_make_equal_folders(llm_folder: Path, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def example(n: int) -> Example:
             history=None if n == 2 else history,
             as_of=None if n == 4 else START + n * DAY,
             behavior=("view", None, "ö")[n % 3],
+            preference=(None, "", 'likes "red" wine\n and 👩‍👩‍👧‍👦')[n % 3],
         ),
         candidates=candidates,
         chosen=frozenset({f"c{1 + n % 2}", "elsewhere"}),

@@ -11,7 +11,7 @@ import pytest
 from embedders.items import Modality
 from embedders.vectors import Embeddings, Space, normalize
 from ranker.config import TrainingConfig
-from ranker.examples import Example, Target, collect, duplicates, split
+from ranker.examples import Example, Preferences, Target, collect, duplicates, split
 from retrieval.candidates import Query
 from retrieval.concatenated import ItemVectors, concatenate
 from tests.ranker import model_world
@@ -29,6 +29,7 @@ def gathered(
     max_examples: int = 100,
     duplicate_cosine: float | None = None,
     by_behavior: bool = False,
+    preferences: Preferences | None = None,
 ) -> Sequence[Example]:
     return collect(
         table(events),
@@ -44,7 +45,25 @@ def gathered(
         ),
         created_at=created_at,
         by_behavior=by_behavior,
+        preferences=preferences,
     )
+
+
+def test_what_was_written_of_a_user_is_asked_for_as_of_each_moment() -> None:
+    asked: list[tuple[str, datetime]] = []
+
+    def written(pairs: Sequence[tuple[str, datetime]]) -> list[str | None]:
+        asked.extend(pairs)
+        return [f"{user_id} as of {as_of}" for user_id, as_of in pairs]
+
+    (example,) = gathered(preferences=written)
+    assert asked == [("ann", START + 5 * DAY)]
+    assert example.query.preference == f"ann as of {START + 5 * DAY}"
+    (silent,) = gathered(preferences=lambda pairs: [None] * len(pairs))
+    assert silent.query.preference == "", "which says that nothing is to be looked up"
+    (without,) = gathered()
+    assert without.query.preference is None
+    assert example.candidates == silent.candidates == without.candidates
 
 
 def test_an_example_is_what_serving_would_have_seen_at_the_moment() -> None:
