@@ -107,12 +107,29 @@ class Endpoint:
     def close(self) -> None:
         self._client.close()
 
+    def ask_plainly(self, question: list[ChatCompletionMessageParam]) -> int | Failure:
+        """How many tokens a question has (0 where the server does not count), if it is answered.
+
+        It is asked twice at least: a server that failed just now may well have closed the kept
+        connection that the question takes.
+        """
+        client = self._client.with_options(max_retries=max(1, self._config.retries))
+        found = self._complete(client, question, max_tokens=1)
+        if isinstance(found, Failure):
+            return found
+        return (found.usage and found.usage.prompt_tokens) or 0
+
     def complete(
         self, messages: list[ChatCompletionMessageParam], *, max_tokens: int
     ) -> Completion | Failure:
         """One answer. It may be empty, or held back: that is the reader's to judge."""
+        return self._complete(self._client, messages, max_tokens=max_tokens)
+
+    def _complete(
+        self, client: OpenAI, messages: list[ChatCompletionMessageParam], *, max_tokens: int
+    ) -> Completion | Failure:
         found = self._ask(
-            lambda: self._client.chat.completions.with_raw_response.create(
+            lambda: client.chat.completions.with_raw_response.create(
                 model=self._model,
                 messages=messages,
                 max_tokens=max_tokens,  # newer names are not known to every server

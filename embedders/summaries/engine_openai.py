@@ -11,8 +11,8 @@ that, the fault is the prompt's (`Unwritten`), else the server's (`Unanswered`).
 busy or refuses connections is at fault itself, and not asked.
 
 Chat templates differ: some know no system's turn. A writer therefore begins with a plain question
-in both forms, and keeps the first that is answered; what a template leaves out without a word does
-not show.
+in both forms, and keeps the first that is answered. Pictures that a server leaves out without a
+word, as `transformers serve` does where a model only reads, show in the tokens that it counts.
 
 Nothing here reads the environment: whoever opens a writer hands over the key.
 """
@@ -20,7 +20,7 @@ Nothing here reads the environment: whoever opens a writer hands over the key.
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
 from embedders.base import BadContent
@@ -55,11 +55,12 @@ class OpenAiWriter(Writer):
         self.reads = frozenset(Modality(one) for one in config.shows)
         self.usage = Usage()
         self._config = config
+        self._tried: set[Modality] = set()
         self._decoding = threading.Lock()  # one file at a time: a large picture takes 150 MB
         self._endpoint = Endpoint(config, key=key, usage=self.usage)
         try:
             stated = self._endpoint.stated()
-            self._has_system = self._knows_system()
+            self._has_system, self._num_plain = self._begin()
             self.revision = self._revision(stated)
         except BaseException:
             self.close()
@@ -84,9 +85,13 @@ class OpenAiWriter(Writer):
 
         Raises:
             Unanswered: no answers, whatever is asked.
-            ValueError: a prompt shows what the server is not shown, or the writer is closed.
+            ValueError: a prompt shows what the server is not shown or leaves out, or the writer is
+                closed.
         """
         self._check(prompts)
+        for modality in sorted({shown for one in prompts for shown, _ in _shown(one)}):
+            if modality not in self._tried:
+                self._try_showing(modality)
         answers: list[str | Unwritten | None] = [None] * len(prompts)
         num_answered, fault = 0, ""
         with ThreadPoolExecutor(self._config.concurrency, "writer") as pool:
@@ -116,16 +121,39 @@ class OpenAiWriter(Writer):
     def __repr__(self) -> str:
         return f"OpenAiWriter({self.name!r} at {self._config.url})"
 
-    def _knows_system(self) -> bool:
-        """Whether the server takes a system's turn; its answer to nothing else would do either."""
-        first = self._endpoint.complete(plain_question(), max_tokens=1)
+    def _begin(self) -> tuple[bool, int]:
+        """Whether the server takes a system's turn, and a plain question's tokens."""
+        first = self._endpoint.ask_plainly(plain_question())
         if not isinstance(first, Failure):
-            return True
+            return True, first
         if not first.is_the_servers:
-            second = self._endpoint.complete(plain_question(has_system=False), max_tokens=1)
+            second = self._endpoint.ask_plainly(plain_question(has_system=False))
             if not isinstance(second, Failure):
-                return False
+                return False, second
         raise Unanswered(f"{self._server} does not answer: {first.words}")
+
+    def _try_showing(self, modality: Modality) -> None:
+        """Show the server a gray picture, or a tone, before the first true one.
+
+        Raises:
+            Unanswered: it refuses.
+            ValueError: it leaves them out.
+        """
+        asked = self._plainly({modality})
+        if isinstance(asked, Failure):
+            raise Unanswered(
+                f"{self._server} does not answer: {asked.words}; where it cannot be shown "
+                f"{modality}, take that out of the writer's `shows`"
+            )
+        if asked and asked == self._num_plain:
+            raise ValueError(
+                f"{self._server} reads as many tokens with {modality} as without, so it leaves "
+                "that out: take it out of the writer's `shows`, or serve another model"
+            )
+        self._tried.add(modality)
+
+    def _plainly(self, shows: Collection[Modality]) -> int | Failure:
+        return self._endpoint.ask_plainly(plain_question(shows=shows, has_system=self._has_system))
 
     @property
     def _server(self) -> str:
@@ -193,15 +221,12 @@ class OpenAiWriter(Writer):
         """Whose fault it is that a prompt failed."""
         if failure.is_the_servers:
             raise ConnectionError(f"{self._server} does not answer: {failure.words}")
-        question = plain_question(prompt, has_system=self._has_system)
-        plain = self._endpoint.complete(question, max_tokens=1)
-        if not isinstance(plain, Failure):
-            return Unwritten(f"of this prompt, not of others, the server says: {failure.words}")
-        shown = " or ".join(modality for modality, _ in _shown(prompt))
-        hint = f"; where it cannot be shown {shown}, mend the writer's `shows`" if shown else ""
-        raise ConnectionError(
-            f"{self._server} does not answer, whatever is asked: {plain.words}{hint}"
-        )
+        plain = self._plainly({modality for modality, _ in _shown(prompt)})
+        if isinstance(plain, Failure):
+            raise ConnectionError(
+                f"{self._server} does not answer, whatever is asked: {plain.words}"
+            )
+        return Unwritten(f"of this prompt, not of others, the server says: {failure.words}")
 
 
 def _shown(prompt: Prompt) -> list[tuple[Modality, Sequence[object]]]:

@@ -7,6 +7,7 @@ address to fetch.
 
 import base64
 import io
+from collections.abc import Collection
 
 import numpy as np
 import soundfile
@@ -64,17 +65,18 @@ def messages(prompt: Prompt, *, has_system: bool = True) -> list[ChatCompletionM
 
 
 def plain_question(
-    like: Prompt | None = None, *, has_system: bool = True
+    *, shows: Collection[Modality] = (), has_system: bool = True
 ) -> list[ChatCompletionMessageParam]:
-    """What every server answers that answers prompts of this kind at all.
+    """What every server answers that answers prompts of this shape at all.
 
-    It has the prompt's shape, a gray picture for its pictures and a tone for its sounds, and
-    nothing of what it says.
+    Args:
+        shows: A gray picture stands for pictures, a tone for sounds.
+        has_system: As of `messages`.
     """
     parts: list[ChatCompletionContentPartParam] = []
-    if like is not None and like.images:
+    if Modality.IMAGE in shows:
         parts.append(_picture(Image.new("RGB", (224, 224), "gray")))
-    if like is not None and like.sounds:
+    if Modality.AUDIO in shows:
         parts.append(_sound(np.sin(np.arange(RATE) * (2 * np.pi * 440 / RATE)) / 2))
     return _turns("Answer in one word.", "Say yes.", parts, has_system=has_system)
 

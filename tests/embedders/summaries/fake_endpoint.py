@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -73,6 +73,7 @@ class FakeEndpoint(ThreadingHTTPServer):
         self.scheme = "http" if tls is None else "https"
         self.listing = models({"id": "m", "object": "model", "created": 1, "owned_by": "me"})
         self.answer: Callable[[Asked], Reply] = lambda asked: completion(asked.text.upper())
+        self.num_tokens_of_files = 5  # of each; a server that sees nothing counts none
         self.asked: list[Asked] = []
         self.most_at_once = 0
         self.closing = threading.Event()
@@ -122,10 +123,21 @@ class FakeEndpoint(ThreadingHTTPServer):
             self._num_now += 1
             self.most_at_once = max(self.most_at_once, self._num_now)
         try:
-            return self.listing if path.endswith("/models") else self.answer(asked)
+            return self.listing if path.endswith("/models") else self._counted(asked)
         finally:
             with self._lock:
                 self._num_now -= 1
+
+    def _counted(self, asked: Asked) -> Reply:
+        """The answer, its tokens counted with the files'."""
+        reply = self.answer(asked)
+        content = asked.body["messages"][-1]["content"]
+        num_files = 0 if isinstance(content, str) else len(content) - 1
+        num_tokens = 3 + num_files * self.num_tokens_of_files
+        counted = reply.body.replace(
+            b'"prompt_tokens": 3', f'"prompt_tokens": {num_tokens}'.encode()
+        )
+        return replace(reply, body=counted)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that hang up are what some tests are about."""

@@ -160,6 +160,21 @@ def test_a_lost_connection_is_made_again(endpoint: FakeEndpoint) -> None:
     assert write(endpoint, "wine") == ["x"]
 
 
+def test_a_connection_that_an_odd_prompt_cost_is_not_taken_for_a_server_that_is_gone(
+    endpoint: FakeEndpoint,
+) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.text == "odd":
+            return failure(500)
+        is_first = is_plain(asked) and len(endpoint.prompts) == 1 and asked.num_before == 1
+        return Reply(is_dropped=True) if is_first else completion("x")
+
+    endpoint.answer = answer
+    (unwritten,) = write(endpoint, "odd", retries=0)
+    assert isinstance(unwritten, Unwritten)
+    assert [is_plain(asked) for asked in endpoint.asked[1:]] == [True, False, True, True]
+
+
 def test_a_server_is_left_alone_for_as_long_as_it_says(endpoint: FakeEndpoint) -> None:
     endpoint.answer = lambda asked: (
         failure(429, retry_after="1.2")
@@ -328,9 +343,20 @@ def test_a_server_that_sees_nothing_is_said_to(endpoint: FakeEndpoint, tmp_path:
     endpoint.answer = answer
     with (
         closing(writer(endpoint)) as opened,
-        pytest.raises(Unanswered, match=r"multimodal model; .* mend the writer's `shows`"),
+        pytest.raises(Unanswered, match=r"multimodal model; .* out of the writer's `shows`"),
     ):
         opened.write([prompt("wine", images=(picture(tmp_path),))])
+
+
+def test_a_server_that_leaves_pictures_out_without_a_word_is_found_out(
+    endpoint: FakeEndpoint, tmp_path: Path
+) -> None:
+    with closing(writer(endpoint)) as opened:
+        endpoint.num_tokens_of_files = 0
+        with pytest.raises(ValueError, match="as many tokens with image as without"):
+            opened.write([prompt("wine", images=(picture(tmp_path),))])
+        assert opened.write([prompt("wine")]) == ["WINE"]
+    assert len(endpoint.prompts) == 1
 
 
 def test_a_picture_for_a_writer_that_is_shown_none_is_an_error(

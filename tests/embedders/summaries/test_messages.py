@@ -11,6 +11,7 @@ import soundfile
 from PIL import Image
 
 from embedders.base import BadContent
+from embedders.items import Modality
 from embedders.summaries.base import Prompt, Unwritten
 from embedders.summaries.messages import LIMIT_S, RATE, SIDE_PX, messages, plain_question
 from tests.embedders import tiny
@@ -97,17 +98,10 @@ def test_words_alone_are_one_string_and_the_instruction_may_stand_before_them() 
     assert messages(prompt(), has_system=False) == [together]
 
 
-def test_a_plain_question_has_a_prompts_shape_and_none_of_its_content(tmp_path: Path) -> None:
-    tiny.picture(1).save(tmp_path / "a.png")
-    soundfile.write(tmp_path / "a.wav", tiny.sound(1, seconds=0.5), RATE)
-    asked = prompt(images=(tmp_path / "a.png",) * 2, sounds=(tmp_path / "a.wav",))
-    question = plain_question(asked)
-    assert question == plain_question(asked)
-    assert "wine" not in str(question)
-    assert [part["type"] for part in question[-1]["content"]] == [
-        "image_url",
-        "input_audio",
-        "text",
-    ]
-    assert isinstance(plain_question(prompt())[-1]["content"], str)
+def test_a_plain_question_shows_what_it_is_to_show() -> None:
     assert isinstance(plain_question()[-1]["content"], str)
+    question = plain_question(shows=(Modality.IMAGE, Modality.AUDIO))
+    assert question == plain_question(shows={Modality.AUDIO, Modality.IMAGE})
+    kinds = [part["type"] for part in question[-1]["content"]]
+    assert kinds == ["image_url", "input_audio", "text"]
+    assert [turn["role"] for turn in plain_question(has_system=False)] == ["user"]
