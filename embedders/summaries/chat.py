@@ -53,7 +53,7 @@ class Chat:
         self._is_processor = processor is not self._tokenizer
         names = {Modality.IMAGE: "image", Modality.AUDIO: "audio"}
         self._placeholders: dict[str, str] = {
-            names[modality]: token
+            names[modality]: str(token)
             for modality in sorted(reads)
             if (token := getattr(processor, f"{names[modality]}_token", None)) is not None
         }

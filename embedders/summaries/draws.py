@@ -21,7 +21,7 @@ import torch  # noqa: E402
 from transformers import LogitsProcessor  # noqa: E402
 
 
-class Draws(LogitsProcessor):  # type: ignore[misc]
+class Draws(LogitsProcessor):
     """Makes of taking the best token a draw by temperature."""
 
     def __init__(self, seeds: Sequence[int], *, temperature: float) -> None:

@@ -283,11 +283,16 @@ class TransformersWriter(Writer):
 
     def _try_once(self) -> None:
         """Ask with a file of each kind, so that what can never work fails here, not per prompt."""
-        gray = (Image.new("RGB", (64, 64), "gray"),) if Modality.IMAGE in self.reads else ()
-        tone = (np.sin(np.arange(16_000, dtype=np.float32)),) * (Modality.AUDIO in self.reads)
-        files = {"images": (Path(),) * len(gray), "sounds": (Path(),) * len(tone)}
-        text = self._chat.text(Prompt(instruction="Answer.", text="What is this?", **files))
-        asked = Asked(text=text, pictures=gray, sounds=tone, seed=0, max_tokens=1)
+        pictures = (Image.new("RGB", (64, 64), "gray"),) * (Modality.IMAGE in self.reads)
+        sounds = (np.sin(np.arange(16_000, dtype=np.float32)),) * (Modality.AUDIO in self.reads)
+        prompt = Prompt(
+            instruction="Answer.",
+            text="What is this?",
+            images=(Path(),) * len(pictures),
+            sounds=(Path(),) * len(sounds),
+        )
+        text = self._chat.text(prompt)
+        asked = Asked(text=text, pictures=pictures, sounds=sounds, seed=0, max_tokens=1)
         self._generated([asked], self._inputs([asked]))
 
 

@@ -7,7 +7,7 @@ video, so it is left out.
 """
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
 from embedders import torchaudio_cpu
 from embedders.checkpoint import LoadedEncoder, quiet
@@ -149,17 +149,19 @@ def _image_processor(loaded: LoadedEncoder) -> Any:
         ) from error
 
 
-class _Stills(ProcessorMixin):  # type: ignore[misc]
+class _Stills(ProcessorMixin):
     """What `_without_videos` puts between a family's processor and the base of all."""
 
     def __init__(self, *parts: Any, **named: Any) -> None:
-        by_order = dict(zip(super().get_attributes(), parts, strict=False))
+        base = cast(Any, super())  # untyped
+        by_order = dict(zip(base.get_attributes(), parts, strict=False))
         rest = {name: part for name, part in {**by_order, **named}.items() if name != VIDEO}
-        super().__init__(**rest)
+        base.__init__(**rest)
 
     @classmethod
     def get_attributes(cls) -> list[str]:
-        return [name for name in super().get_attributes() if name != VIDEO]
+        names = cast(Any, super()).get_attributes()
+        return [name for name in names if name != VIDEO]
 
 
 def _without_videos(kind: Any, settings: dict[str, Any], parts: dict[str, Any]) -> Any:

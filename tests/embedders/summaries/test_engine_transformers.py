@@ -336,21 +336,23 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved(
     hook.remove()
 
 
-def test_a_prompt_that_fits_in_no_memory_is_told(
-    folders: Callable[[str], Path],
-) -> None:
-    writer = TransformersWriter(config(folders("llama"), batch_size=8))
+def test_a_prompt_that_fits_in_no_memory_is_told(folders: Callable[[str], Path]) -> None:
+    writer = TransformersWriter(config(folders("llama"), batch_size=4))
+    asked = [prompt("wine " * 100), *map(prompt, tiny.TITLES), prompt("the wine")]
+    expected, sizes = texts(writer.write(asked)), list[int]()
 
     def no_memory_for_long(_model: Any, _args: Any, inputs: dict[str, Any]) -> None:
+        sizes.append(len(inputs["input_ids"]))
         if inputs["input_ids"].shape[1] > 100:
-            raise MemoryError("no room")
+            torch.empty(1 << 50)
 
     writer._loaded.model.register_forward_pre_hook(no_memory_for_long, with_kwargs=True)
-    answers = writer.write([prompt("bread"), prompt("wine " * 100), prompt("a song")])
-    assert isinstance(answers[1], Unwritten)
-    assert "does not fit in memory, even alone" in str(answers[1])
-    assert isinstance(answers[0], str)
-    assert isinstance(answers[2], str)
+    told, *answers = writer.write(asked)
+    assert isinstance(told, Unwritten)
+    assert "does not fit in memory, even alone" in str(told)
+    assert texts(answers) == expected[1:]
+    assert sizes[:3] == [4, 2, 1], "its batch is halved down to it"
+    assert max(sizes[3:]) == 4, "and the others run together again"
 
 
 def test_thoughts_are_no_answer(tmp_path: Path) -> None:
