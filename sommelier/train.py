@@ -17,15 +17,18 @@ import pyarrow.compute as pc
 
 from embedders.checkpoint import resolve
 from embedders.item_text import item_text
+from embedders.texts import TextSource
 from ranker import embedded_llm
 from ranker.adapter_facts import read_facts
 from ranker.curriculum import Stage, plan
 from ranker.examples import Example, Target, collect, split
+from ranker.prompts import frame
 from ranker.team import Team
 from ranker.trainer import OnProgress
 from ranker.training import train as train_adapter
 from retrieval.fusion import Fusion
 from retrieval.pooled import PoolingConfig
+from sommelier.prompt_texts import learned_words, preferences, sources, summaries, texts_key
 from sommelier.sequence import train_sequence
 from sommelier.state import digest
 from sommelier.tune import TRAIN_FIRST, inputs_key, tune, tune_fusion, tuned, tuned_fusion
@@ -72,7 +75,8 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
     """Train what is not trained yet.
 
     Raises:
-        ValueError: nothing was embedded, or no choice lies before the cut.
+        ValueError: nothing was embedded, prompts are to hold texts that nobody wrote, or no choice
+            lies before the cut.
     """
     settings = workspace.settings
     models = settings.paths.models
@@ -86,8 +90,9 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
         facts = workspace.state.read("train")
         if facts.get("key") == key and (models / facts["adapter"]).exists():
             return _summary(facts, pooling, is_new=False)
-        llm = _llm(workspace, watch)
-        examples = _examples(workspace, pooling, fusion, watch=watch)
+        texts = sources(workspace)
+        llm = _llm(workspace, texts, watch)
+        examples = _examples(workspace, pooling, fusion, texts, watch=watch)
     learned, held_out = split(examples, settings.ranker.training.validation_share)
     with watch.task("training") as advance:
         adapter = train_adapter(
@@ -95,6 +100,8 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
             validation=held_out,
             items=workspace.item_vectors,
             titles=workspace.titles,
+            summaries=summaries(workspace, texts),
+            texts=texts,
             llm=llm,
             config=settings.ranker,
             folder=models / "adapters",
@@ -122,21 +129,30 @@ def training_key(workspace: Workspace) -> str:
     # A folder's content may change under its name; a hub id is pinned by its revision.
     is_folder = ranker.llm.model != EMBEDDED and Path(ranker.llm.model).is_dir()
     llm = resolve(ranker.llm.model).revision if is_folder else ""
-    return digest(inputs_key(workspace), pooling, fusion, ranker, llm)
+    texts = sources(workspace)
+    told = [texts_key(workspace, texts)] if texts else []
+    return digest(inputs_key(workspace), pooling, fusion, ranker, llm, *told)
 
 
 def _examples(
-    workspace: Workspace, pooling: PoolingConfig, fusion: Fusion | None, *, watch: Watch
+    workspace: Workspace,
+    pooling: PoolingConfig,
+    fusion: Fusion | None,
+    texts: Sequence[TextSource],
+    *,
+    watch: Watch,
 ) -> Sequence[Example]:
     """All moments before the cut with what retrieval finds, on disk; those of other inputs go."""
     settings, line = workspace.settings, workspace.timeline
     training, by_behavior = settings.ranker.training, settings.ranker.prompt.asks_behavior
+    told = preferences(workspace, texts)
     name = digest(
         inputs_key(workspace),
         pooling,
         fusion,
         (training.max_examples, training.num_candidates, training.duplicate_cosine, training.seed),
         by_behavior,
+        *([] if told is None else [texts_key(workspace, texts)]),
     )
     folder = settings.paths.models / "examples"
     for other in folder.glob("*"):
@@ -154,6 +170,7 @@ def _examples(
             histories=workspace.histories,
             retriever=workspace.retriever(pooling, until=line.graph_until, fusion=fusion),
             config=training,
+            preferences=told,
             created_at=workspace.created_at,
             by_behavior=by_behavior,
             folder=folder / name,
@@ -176,7 +193,7 @@ def _told_of(advance: Advance, stages: Sequence[Stage]) -> OnProgress:
     return on_progress
 
 
-def _llm(workspace: Workspace, watch: Watch) -> str:
+def _llm(workspace: Workspace, texts: Sequence[TextSource], watch: Watch) -> str:
     """The LLM's name, or the folder of the one that is made of the catalog's own words."""
     config, line = workspace.settings.ranker.llm, workspace.timeline
     if config.model != EMBEDDED:
@@ -186,11 +203,12 @@ def _llm(workspace: Workspace, watch: Watch) -> str:
     before = events.filter(pc.less(events["timestamp"], line.cut))
     with watch.task("embedded LLM") as advance:
         folder = embedded_llm.make(
-            list(_texts(workspace)),
+            [*_texts(workspace), *learned_words(workspace, texts)],
             behaviors=sorted(pc.unique(before["behavior"]).to_pylist()),
             folder=workspace.settings.paths.models / "llm",
             config=config.embedded,
             seed=workspace.settings.ranker.training.seed,
+            phrases=frame(workspace.settings.ranker.prompt),
             on_progress=lambda stage, step, steps: advance(step, steps, stage),
         )
     return str(folder)

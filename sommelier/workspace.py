@@ -218,6 +218,13 @@ class Workspace:
         assert self._has_views
         return self.store.histories(pairs)
 
+    def texts_as_of(
+        self, source: TextSource, pairs: Sequence[tuple[str, datetime]]
+    ) -> list[str | None]:
+        """What a source had written of each id by a moment; Feast's views are defined first."""
+        assert self._has_views
+        return self.store.texts_as_of(source, pairs)
+
     def retriever(
         self, pooling: PoolingConfig, *, until: datetime, fusion: Fusion | None = None
     ) -> Retriever:
