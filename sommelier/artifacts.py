@@ -10,11 +10,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from embedders.texts import TextKind, TextSource
+from embedders.texts import TextSource
 from embedders.vectors import Embeddings
 from feature_repo.base import Entity
 from ranker.loaded import LoadedGeneration
@@ -22,6 +25,7 @@ from retrieval.build import POPULARITY
 from retrieval.candidates import Query
 from retrieval.manifest import NAME as MANIFEST
 from sommelier.index import fused_space
+from sommelier.prompt_texts import preferences
 from sommelier.train import trained
 from sommelier.tune import FUSION
 from sommelier.workspace import Workspace
@@ -65,6 +69,10 @@ def stages(
     """
     yield "timeline", lambda: _timeline(workspace)
     yield "histories", lambda: _histories(workspace, asked)
+    if workspace.summary_source is not None:
+        yield "summaries", lambda: _summaries(workspace, asked)
+    if (teller := workspace.preference_source) is not None:
+        yield "preferences", lambda: _preferences(workspace, teller, asked)
     for space in workspace.spaces():
         yield (
             f"{space.modality} vectors",
@@ -72,6 +80,9 @@ def stages(
                 {"space": space.space_id} | _rows(workspace.store.read(space), asked.item_ids)
             ),
         )
+    for source in (workspace.summary_source, workspace.preference_source):
+        if source is not None:
+            yield f"{source.kind} texts", partial(_texts, workspace, source, asked)
     yield "users' vectors", lambda: _users(workspace)
     yield "centers", lambda: _centers(workspace)
     paths, ready = workspace.settings.paths, trained(workspace)
@@ -135,6 +146,15 @@ def _told_bytes(one: bytes, other: bytes) -> str:
     return f"values differ by up to {float(np.abs(values[0] - values[1]).max()):.3g}"
 
 
+def _texts(workspace: Workspace, source: TextSource, asked: Asked) -> Artifacts:
+    """What was written of the items that were there, or of users by the cut."""
+    is_of_users = source.kind is TextKind.PREFERENCE
+    as_of = workspace.timeline.cut if is_of_users else None
+    ids = frozenset(asked.user_ids) if is_of_users else asked.item_ids
+    stored = workspace.store.stream_texts(source, as_of=as_of)
+    return {one: written.text for one, written in stored if one in ids}
+
+
 def _timeline(workspace: Workspace) -> Artifacts:
     line = workspace.timeline
     return {
@@ -149,6 +169,21 @@ def _histories(workspace: Workspace, asked: Asked) -> Artifacts:
     cut = workspace.timeline.cut
     found = workspace.histories([(user_id, cut) for user_id in asked.user_ids])
     return dict(zip(asked.user_ids, found, strict=True))
+
+
+def _summaries(workspace: Workspace, asked: Asked) -> Artifacts:
+    return {
+        f"id {item_id}": text
+        for item_id, text in workspace.summaries.items()
+        if item_id in asked.item_ids
+    }
+
+
+def _preferences(workspace: Workspace, teller: TextSource, asked: Asked) -> Artifacts:
+    """What was written of the users by the cut."""
+    cut = workspace.timeline.cut
+    told = workspace.texts_as_of(teller, [(user_id, cut) for user_id in asked.user_ids])
+    return {f"user {user_id}": text for user_id, text in zip(asked.user_ids, told, strict=True)}
 
 
 def _rows(embeddings: Embeddings, wanted: frozenset[str] | None = None) -> dict[str, object]:
@@ -232,11 +267,14 @@ def _tensors(paths: Sequence[Path]) -> dict[str, object]:
 def _answers(workspace: Workspace, asked: Asked, serving: LoadedGeneration) -> Artifacts:
     """What each user is answered as of the cut: candidates, scores, evidence, order, logits."""
     cut = workspace.timeline.cut
-    histories = workspace.histories([(user_id, cut) for user_id in asked.user_ids])
+    pairs = [(user_id, cut) for user_id in asked.user_ids]
+    histories = workspace.histories(pairs)
+    tell = preferences(workspace, serving.generation.texts)
+    told = [None] * len(pairs) if tell is None else tell(pairs)
     later = frozenset(workspace.item_ids) - asked.item_ids
     queries = [
-        Query(user_id=user_id, history=history, as_of=cut, exclude=later)
-        for user_id, history in zip(asked.user_ids, histories, strict=True)
+        Query(user_id=user_id, history=history, as_of=cut, exclude=later, preference=preference)
+        for user_id, history, preference in zip(asked.user_ids, histories, told, strict=True)
     ]
     found: dict[str, Any] = {}
     for query, candidates in zip(

@@ -19,6 +19,7 @@ from evaluation.sampled import Score
 from ranker.moments import Births, Example, Target, moments
 from ranker.training import train as train_adapter
 from retrieval.candidates import Query
+from sommelier.prompt_texts import preferences, summaries
 from sommelier.protocol_setting import Setting, scorer
 from sommelier.train import trained
 
@@ -86,10 +87,15 @@ def _pairs(setting: Setting) -> list[Example]:
     )
     negatives = Negatives(workspace.item_ids, seed=setting.config.seed + 1)
     retriever = workspace.retriever(trained(workspace).pooling, until=line.graph_until)
-    histories = workspace.histories([(one.user_id, one.as_of) for one in asked])
+    moments_asked = [(one.user_id, one.as_of) for one in asked]
+    histories = workspace.histories(moments_asked)
+    tell = preferences(workspace, setting.serving.generation.texts)
+    told = [None] * len(asked) if tell is None else tell(moments_asked)
     pairs = []
-    for one, history in zip(asked, histories, strict=True):
-        query = Query(user_id=one.user_id, history=history, as_of=one.as_of)
+    for one, history, preference in zip(asked, histories, told, strict=True):
+        query = Query(
+            user_id=one.user_id, history=history, as_of=one.as_of, preference=preference
+        )
         hidden = met[one.user_id] | births.after(one.as_of)
         drawn = negatives.draw(f"{one.user_id} {one.as_of.isoformat()}", touched=hidden, num=1)
         chosen = min(one.chosen)
@@ -110,6 +116,7 @@ def _fit(setting: Setting, pool: Sequence[Example], folder: Path) -> Fit:
     """Trains prior and ranker on a few pairs of the pool."""
     workspace, steps = setting.workspace, _few_steps(setting)
     ready, config = trained(workspace), workspace.settings.ranker
+    texts = setting.serving.generation.texts
 
     def fit(pairs: Sequence[int], seed: int) -> Score:
         training = replace(
@@ -126,6 +133,8 @@ def _fit(setting: Setting, pool: Sequence[Example], folder: Path) -> Fit:
             [pool[n] for n in pairs],
             items=workspace.item_vectors,
             titles=workspace.titles,
+            summaries=summaries(workspace, texts),
+            texts=texts,
             llm=ready.llm,
             config=replace(config, training=training),
             folder=folder,

@@ -91,7 +91,7 @@ def train(workspace: Workspace, *, watch: Watch) -> Summary:
         if facts.get("key") == key and (models / facts["adapter"]).exists():
             return _summary(facts, pooling, is_new=False)
         texts = sources(workspace)
-        llm = _llm(workspace, texts, watch)
+        llm = _llm(workspace, watch)
         examples = _examples(workspace, pooling, fusion, texts, watch=watch)
     learned, held_out = split(examples, settings.ranker.training.validation_share)
     with watch.task("training") as advance:
@@ -193,7 +193,7 @@ def _told_of(advance: Advance, stages: Sequence[Stage]) -> OnProgress:
     return on_progress
 
 
-def _llm(workspace: Workspace, texts: Sequence[TextSource], watch: Watch) -> str:
+def _llm(workspace: Workspace, watch: Watch) -> str:
     """The LLM's name, or the folder of the one that is made of the catalog's own words."""
     config, line = workspace.settings.ranker.llm, workspace.timeline
     if config.model != EMBEDDED:
@@ -203,7 +203,7 @@ def _llm(workspace: Workspace, texts: Sequence[TextSource], watch: Watch) -> str
     before = events.filter(pc.less(events["timestamp"], line.cut))
     with watch.task("embedded LLM") as advance:
         folder = embedded_llm.make(
-            [*_texts(workspace), *learned_words(workspace, texts)],
+            [*_texts(workspace), *learned_words(workspace, sources(workspace))],
             behaviors=sorted(pc.unique(before["behavior"]).to_pylist()),
             folder=workspace.settings.paths.models / "llm",
             config=config.embedded,
