@@ -209,6 +209,7 @@ def measure(
     said: dict[str, str] = {}
     for system, blocks in SYSTEMS.items():
         rankings[system], said[system] = modality_recall.ranked(known, whole, blocks)
+        print(f"{name} {system}: {said[system]}", flush=True)
     if not is_written:
         by_preference, num_told = asked_by_preference(known, whole.items, rankings["summary"])
         rankings["asked_by_preference"] = by_preference
