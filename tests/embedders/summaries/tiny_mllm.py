@@ -47,7 +47,7 @@ from transformers import (
 
 from embedders.checkpoint import quiet
 
-CONTEXT = 512
+CONTEXT = 4096  # a byte or two a token: real prompts are long
 SIDE = 32
 TEXT = {
     "hidden_size": 32,
