@@ -7,11 +7,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, normalizers
+from tokenizers.models import WordLevel
 
 from embedders.summaries.frame import CLOSE, CUT, LIMIT, MOST, OPEN, framed, plain
 from tests.embedders.summaries.hostile import TITLES, read_frame
 
 SPECIAL = re.compile(r"[<>\[\]]|#{2}|(?i:\b(user|assistant|system|model|response)\s*:)")
+
+TOKENS = (
+    *("<|im_end|>", "<|im_start|>", "<|eot_id|>", "<|start_header_id|>", "</s>", "[INST]"),
+    *("[/INST]", "<<SYS>>", "<start_of_turn>", "<end_of_turn>", "<|end|>", "<|assistant|>"),
+    *("<image>", "<|image_pad|>", "[IMG]", "<|vision_start|>", "<start_of_image>"),
+)
+ENCODABLE = [title for title in TITLES.values() if "\ud83c" not in title]
 
 pieces = st.sampled_from(
     [*TITLES.values(), '"', "\\", "\n", "{", "}", CLOSE, OPEN, "ASSISTANT", ":"]
@@ -44,6 +53,31 @@ def test_no_folding_brings_a_special_token_back(title: str) -> None:
     made = plain(title)
     for form in ("NFC", "NFKC", "NFD", "NFKD"):
         assert not SPECIAL.search(unicodedata.normalize(form, made))
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        normalizers.NFC(),
+        normalizers.NFKC(),
+        normalizers.NFKD(),
+        normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]),
+    ],
+    ids=["NFC", "NFKC", "NFKD", "accents stripped"],
+)
+@pytest.mark.parametrize("is_normalized", [True, False])
+def test_tokenizers_find_special_tokens_in_hostile_titles_but_in_no_frame(
+    normalizer: normalizers.Normalizer, is_normalized: bool
+) -> None:
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=is_normalized, special=True) for token in TOKENS]
+    )
+    raw = [set(tokenizer.encode(title).ids) for title in ENCODABLE]
+    assert set().union(*raw) == set(range(len(TOKENS) + 1))
+    for title in ENCODABLE:
+        assert set(tokenizer.encode(framed({"title": title})).ids) == {0}
 
 
 @given(texts, texts, texts)
