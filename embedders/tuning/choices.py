@@ -34,7 +34,7 @@ class Choices:
     users_E: NDArray[np.int64]
     items_E: NDArray[np.int64]
     users_V: NDArray[np.int64]
-    """Rising, each at most once."""
+    """Rising; whoever has several is asked for each."""
     items_V: NDArray[np.int64]
 
     @property
