@@ -85,6 +85,7 @@ def test_no_more_prompts_are_asked_at_once_than_allowed(endpoint: FakeEndpoint) 
     def answer(asked: Asked) -> Reply:
         if not is_plain(asked):
             meeting.wait(30)
+            endpoint.closing.wait(0.1)  # a fourth would come in the meantime
         return completion("x")
 
     endpoint.answer = answer
