@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from embedders.texts import TextKind, TextSource
-from embedders.texts import TextSource
 from embedders.vectors import Embeddings
 from feature_repo.base import Entity
 from ranker.loaded import LoadedGeneration
@@ -69,10 +68,6 @@ def stages(
     """
     yield "timeline", lambda: _timeline(workspace)
     yield "histories", lambda: _histories(workspace, asked)
-    if workspace.summary_source is not None:
-        yield "summaries", lambda: _summaries(workspace, asked)
-    if (teller := workspace.preference_source) is not None:
-        yield "preferences", lambda: _preferences(workspace, teller, asked)
     for space in workspace.spaces():
         yield (
             f"{space.modality} vectors",
@@ -169,21 +164,6 @@ def _histories(workspace: Workspace, asked: Asked) -> Artifacts:
     cut = workspace.timeline.cut
     found = workspace.histories([(user_id, cut) for user_id in asked.user_ids])
     return dict(zip(asked.user_ids, found, strict=True))
-
-
-def _summaries(workspace: Workspace, asked: Asked) -> Artifacts:
-    return {
-        f"id {item_id}": text
-        for item_id, text in workspace.summaries.items()
-        if item_id in asked.item_ids
-    }
-
-
-def _preferences(workspace: Workspace, teller: TextSource, asked: Asked) -> Artifacts:
-    """What was written of the users by the cut."""
-    cut = workspace.timeline.cut
-    told = workspace.texts_as_of(teller, [(user_id, cut) for user_id in asked.user_ids])
-    return {f"user {user_id}": text for user_id, text in zip(asked.user_ids, told, strict=True)}
 
 
 def _rows(embeddings: Embeddings, wanted: frozenset[str] | None = None) -> dict[str, object]:
