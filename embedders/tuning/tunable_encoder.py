@@ -17,7 +17,7 @@ torchaudio_cpu.load()
 
 from peft import PeftModel  # noqa: E402
 from safetensors import SafetensorError  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file, save  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from embedders import adapted  # noqa: E402
@@ -94,7 +94,8 @@ class TunableEncoder(Tunable):
         _write(folder / CONFIG, {key: _plain(value) for key, value in config.items()})
         noted = facts(name=name, revision=checkpoint.revision, method=method, until=self._until)
         _write(folder / TUNING, noted)
-        save_file(adapted.weights(wrapped), folder / WEIGHTS)
+        # By way of bytes: the library's own file can be read by its owner alone.
+        (folder / WEIGHTS).write_bytes(save(adapted.weights(wrapped)))
 
     def load(self, folder: Path) -> None:
         wrapped, _ = self._tuned()
