@@ -5,10 +5,12 @@ from datetime import timedelta
 
 from embedders.vectors import Space
 from feature_repo.compaction import Compacted
+from feature_repo.releases import origin_id
+from feature_repo.text_rows import last_written
 from ranker.generation import GenerationError
 from sommelier.publish import generations, releases
 from sommelier.watch import Summary, Watch
-from sommelier.workspace import Workspace
+from sommelier.workspace import Workspace, source_of
 
 MEGABYTE = 1_000_000
 
@@ -27,15 +29,15 @@ def compact(
         workspace: Whose store.
         watch: Sees each view.
         keep: What was superseded so many days ago is dropped, such as `365d`; None keeps all.
-        drops: Drop the spaces that are neither those of the last embedding nor of any
-            generation that is still there, and take their views offline.
+        drops: Drop the spaces and text sources that are neither those of the last embedding and
+            summarizing nor of any generation that is still there; take their views offline.
         is_dry: Only look.
 
     Raises:
         ValueError: an unreadable number of days, or a generation that cannot say what it reads.
     """
     kept_for = None if keep is None else days(keep)
-    in_use = spaces_in_use(workspace) if drops else None
+    in_use = ids_in_use(workspace) if drops else None
     if drops and not is_dry:
         with watch.task("views into the registry"):
             workspace.store.apply(releases=releases(workspace))
@@ -63,13 +65,15 @@ def days(keep: str) -> timedelta:
     return timedelta(days=int(match[1]))
 
 
-def spaces_in_use(workspace: Workspace) -> set[str]:
-    """The ids of the spaces of the last embedding, its index and of every generation.
+def ids_in_use(workspace: Workspace) -> set[str]:
+    """The ids of what the last embedding, index and summarizing wrote, and each generation reads.
+
+    Of spaces and of text sources. A source that is still being written counts as well.
 
     Raises:
         ValueError: nothing was embedded, or a generation is damaged: nobody knows what it reads.
     """
-    used = {space.space_id for space in workspace.spaces()}
+    used = {space.space_id for space in workspace.spaces()} | _sources_in_use(workspace)
     if fused := workspace.state.read("index").get("fused_space"):
         used.add(Space(**fused).space_id)
     every = generations(workspace)
@@ -79,11 +83,27 @@ def spaces_in_use(workspace: Workspace) -> set[str]:
             found.append(every.current())
     except GenerationError as error:
         raise ValueError(
-            f"{error}; until then nobody knows which spaces it reads, and none is dropped"
+            f"{error}; until then nobody knows what it reads, and none is dropped"
         ) from error
     for generation in found:
-        used |= {space.space_id for space in generation.stored_spaces}
+        used |= set(map(origin_id, generation.stored))
     return used
+
+
+def _sources_in_use(workspace: Workspace) -> set[str]:
+    """Those that were last written as a whole, and any of their kind written to since.
+
+    A run that was interrupted has paid for its texts, and goes on where it was.
+    """
+    store, noted = workspace.store, workspace.state.read("summarize")
+    since = {kind: source_of(facts) for kind, facts in noted.items()}
+    return {
+        source_id
+        for source_id, source in store.text_sources().items()
+        if (whole := since.get(source.kind)) is None
+        or source == whole
+        or last_written(store.root, source) > last_written(store.root, whole)
+    }
 
 
 def _is_gone(one: Compacted) -> bool:

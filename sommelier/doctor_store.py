@@ -6,16 +6,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from embedders.known import DELETED
+from embedders.texts import TextSource
 from embedders.vectors import Space
 from feature_repo import comparison, ledger, parts
 from feature_repo.base import Unreachable
 from feature_repo.compaction import TARGET_BYTES
+from feature_repo.releases import origin_id
 from feature_repo.tables import CREATED, EVENT_TIME, View
-from sommelier.compact import spaces_in_use
+from sommelier.compact import ids_in_use
 from sommelier.doctor_commands import COMPACT, DROP_UNUSED, FULL, MATERIALIZE
 from sommelier.finding import Finding, counted, of_error
 from sommelier.watch import Watch
-from sommelier.workspace import Workspace
+from sommelier.workspace import Workspace, source_of
 
 SAMPLE = 2_000  # ids of each view that are looked up online
 MANY_PARTS = 64  # every read opens each of them
@@ -23,7 +25,7 @@ MANY_PARTS = 64  # every read opens each of them
 
 def examine_views(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
     """Whether the views in use are online, row for row, by a sample of each."""
-    views = _views(workspace, _current_spaces(workspace))
+    views = _current_views(workspace)
     with watch.task("views online", total=len(views)) as advance:
         for done, view in enumerate(views):
             advance(done)
@@ -55,8 +57,8 @@ def examine_parts(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
                     counts=counts,
                 )
     yield Finding(what="parts", seen=counted(total), counts=dict(total))
-    used = spaces_in_use(workspace)
-    unused = sorted({space_id for _, space_id in store.spaces()} - used)
+    used = ids_in_use(workspace)
+    unused = sorted({view.origin_id for view in views if view.origin_id} - used)
     nobody = f"; neither the settings nor a generation names {', '.join(unused)}" if unused else ""
     yield Finding(
         what="spaces",
@@ -67,16 +69,14 @@ def examine_parts(workspace: Workspace, watch: Watch) -> Iterator[Finding]:
     )
 
 
-def _current_spaces(workspace: Workspace) -> list[Space]:
-    """What the last embedding and the last index wrote."""
-    facts = workspace.state.read("index")
-    return [*workspace.spaces(), *([Space(**facts["fused_space"])] if facts else ())]
-
-
-def _views(workspace: Workspace, spaces: Sequence[Space]) -> list[View]:
-    used = {space.space_id for space in spaces}
-    views = workspace.store.views()
-    return [view for view in views if view.space is None or view.space.space_id in used]
+def _current_views(workspace: Workspace) -> list[View]:
+    """What the last embedding, the last index and the last summarizing wrote."""
+    index, texts = workspace.state.read("index"), workspace.state.read("summarize")
+    fused = [Space(**index["fused_space"])] if index else []
+    current: list[Space | TextSource] = [*workspace.spaces(), *fused]
+    current += map(source_of, texts.values())
+    read = {None, *map(origin_id, current)}
+    return [view for view in workspace.store.views() if view.origin_id in read]
 
 
 def _online(workspace: Workspace, view: View) -> Iterator[Finding]:

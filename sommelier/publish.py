@@ -7,7 +7,10 @@ Servers follow CURRENT by themselves (`ranker.service.following`).
 
 from pathlib import Path
 
+from embedders.texts import TextSource
 from embedders.vectors import Space
+from feature_repo.releases import origin_id
+from ranker.adapter_facts import read_facts
 from ranker.generation import Generation, GenerationError, Generations
 from retrieval.build import load as load_index
 from sommelier.index import fused_space
@@ -21,22 +24,22 @@ def generations(workspace: Workspace) -> Generations:
     return Generations(workspace.settings.paths.generations)
 
 
-def releases(workspace: Workspace) -> dict[str, tuple[Space, ...]]:
-    """The spaces that each generation reads, by its id; without what can serve no longer.
+def releases(workspace: Workspace) -> dict[str, tuple[Space | TextSource, ...]]:
+    """The spaces and text sources that each generation reads, by its id.
 
-    That is a generation whose manifest is damaged, or one of whose spaces the store dropped.
+    Without what can serve no longer: a generation whose manifest is damaged, or one of whose
+    spaces or sources the store dropped.
     """
     every = generations(workspace)
-    held = {space_id for _, space_id in workspace.store.spaces()}
+    held = {view.origin_id for view in workspace.store.views()}
     found = {}
     for generation_id in every.ids():
         try:
             generation = every.read(generation_id)
         except GenerationError:
             continue
-        spaces = generation.stored_spaces
-        if held.issuperset(space.space_id for space in spaces):
-            found[generation_id] = spaces
+        if held.issuperset(map(origin_id, generation.stored)):
+            found[generation_id] = generation.stored
     return found
 
 
@@ -60,6 +63,7 @@ def publish(workspace: Workspace, *, watch: Watch) -> Summary:
             spaces=manifest.spaces,
             fused_space=space,
             as_of=manifest.as_of,
+            texts=read_facts(ready.adapter).texts,
             holds_llm=_is_own(workspace, ready.llm),
             prove=lambda made: prove(made, store=workspace.store),
         )
@@ -74,14 +78,14 @@ def point(workspace: Workspace, generation_id: str) -> Summary:
 
     Raises:
         ValueError: there is no such one, a file of it is missing or changed, or the store dropped
-            a space that it reads. What is served stays.
+            what it reads. What is served stays.
     """
     every = generations(workspace)
     every.read(generation_id).check()
     if generation_id not in releases(workspace):
         raise GenerationError(
-            f"generation {generation_id} reads vectors that the store dropped: point to another "
-            f"one, or run `sommelier embed`, `index` and `publish`"
+            f"generation {generation_id} reads vectors or texts that the store dropped: point "
+            f"to another one, or run `sommelier embed`, `index` and `publish`"
         )
     is_new = _current_id(every) != generation_id
     every.point(generation_id)
@@ -111,7 +115,7 @@ def overview(workspace: Workspace) -> Summary:
     current, usable = _current_id(every), releases(workspace)
     rows = []
     for generation_id in every.ids():
-        fault = "" if generation_id in usable else "the store dropped vectors that it reads"
+        fault = "" if generation_id in usable else "the store dropped what it reads"
         try:
             generation = every.read(generation_id)
             generation.check()

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from PIL import Image
 
 from embedders.items import EPOCH
 from feature_repo import repo_config
+from sommelier.settings_file import load
+from sommelier.workspace import Workspace
 from tests.feature_repo.servers import RedisServer
+from tests.feature_repo.texts import SUMMARY, write_texts
 from tests.sommelier.conftest import Run
 from tests.sommelier.doctoring import assert_mended, examined
 from tests.sommelier.test_doctor_catalog import items_of, write_items
@@ -157,6 +161,19 @@ def test_a_space_that_nothing_reads_is_worth_dropping(run: Run, copy_of_stored: 
     repair = "sommelier compact --drop-unused"
     found = assert_mended(run, copy_of_stored, "spaces", repair=repair, verdict="advice")
     assert before in found["seen"]
+
+
+def test_texts_of_the_last_summarizing_are_looked_up_online_and_others_are_not(
+    run: Run, copy_of_stored: Path
+) -> None:
+    workspace = Workspace(load(copy_of_stored))
+    workspace.note_source(SUMMARY)
+    write_texts(workspace.store, replace(SUMMARY, revision="older"), {"box": "Once."})
+    write_texts(workspace.store, SUMMARY, {"box": "One.", "can": "Two."})
+    view = f"view item_{SUMMARY.source_id}"
+    assert_mended(run, copy_of_stored, view, repair="sommelier materialize")
+    views = [one for one in examined(run, copy_of_stored) if one.startswith("view item_summary_")]
+    assert views == [view]
 
 
 def test_a_view_that_was_never_applied_is_materialized(run: Run, copy_of_stored: Path) -> None:

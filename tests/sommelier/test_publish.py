@@ -1,7 +1,9 @@
 """What is published is what was trained and indexed; the same twice is one generation."""
 
+import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,13 @@ import pytest
 
 from ranker.generation import GenerationError, Generations
 from ranker.loaded import load as load_generation
+from sommelier.compact import ids_in_use
 from sommelier.publish import generations, overview, publish, releases, roll_back
 from sommelier.settings_file import load
 from sommelier.train import trained
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
+from tests.feature_repo.texts import SUMMARY, write_texts
 
 
 def test_the_generation_pins_the_cut_and_the_spaces(built: Path) -> None:
@@ -99,10 +103,22 @@ def test_a_generation_whose_vectors_were_dropped_is_not_pointed_at(twice: Worksp
     manifest = every.root / "g-000001" / "generation.json"
     fused = every.current().fused_space
     manifest.write_text(manifest.read_text().replace(fused.revision, "f" * len(fused.revision)))
-    with pytest.raises(GenerationError, match="reads vectors that the store dropped"):
+    with pytest.raises(GenerationError, match="reads vectors or texts that the store dropped"):
         roll_back(twice)
     assert every.current_id() == "g-000002"
     assert "dropped" in str(overview(twice).rows[0][-1])
+
+
+def test_a_generation_reads_texts_and_is_not_pointed_at_without_them(twice: Workspace) -> None:
+    manifest = generations(twice).root / "g-000001" / "generation.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"texts": [asdict(SUMMARY)]}))
+    assert set(releases(twice)) == {"g-000002"}
+    with pytest.raises(GenerationError, match="reads vectors or texts that the store dropped"):
+        roll_back(twice)
+    write_texts(twice.store, SUMMARY, {"a": "One."})
+    assert releases(twice)["g-000001"][-1] == SUMMARY
+    assert SUMMARY not in releases(twice)["g-000002"]
+    assert SUMMARY.source_id in ids_in_use(twice)
 
 
 def test_the_overview_says_which_is_served_and_which_could_be(twice: Workspace) -> None:
