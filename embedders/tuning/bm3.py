@@ -77,7 +77,7 @@ class Bm3(Recommender):
         return total + self.weight_decay * 2 * squares(untouched)
 
     def _smoothed(self) -> tuple[Tensor, Tensor]:
-        layers = [self.nodes]
+        layers: list[Tensor] = [self.nodes]
         for _ in range(NUM_LAYERS):
             layers.append(self._smoothing(layers[-1]))
         mean_NH = torch.stack(layers).mean(dim=0)

@@ -74,8 +74,8 @@ class Recommender(nn.Module, ABC):
         self.projections = nn.ModuleDict(
             {one: nn.Linear(features[one].dim, dim, bias=False) for one in self.modalities}
         )
-        for linear in self.projections.values():
-            nn.init.xavier_normal_(linear.weight)
+        for weight in self.projections.parameters():
+            nn.init.xavier_normal_(weight)
 
     @abstractmethod
     def user_vectors(self, *, live: LiveFeatures | None = None) -> Tensor:

@@ -184,7 +184,7 @@ class _Run:
             "seconds": self.seconds,
         }
         stored = {str(one): self._recommender.features(one) for one in self._tunables}
-        groups = {
+        groups: dict[str, Mapping[str, Tensor]] = {
             "trained": self._named,
             "optimizer": optimizer_tensors(self._optimizer),
             "features": stored,
