@@ -11,6 +11,7 @@ from typing import overload
 from embedders.items import Interaction
 from evaluation.judgements import Judgement
 from retrieval.candidates import Query
+from sommelier.prompt_texts import Preferences
 
 BLOCK = 2048  # users whose histories are read in one point-in-time join
 
@@ -26,6 +27,7 @@ class AskedQueries(Sequence[Query]):
         *,
         histories: Histories,
         seen: Mapping[str, frozenset[str]],
+        preferences: Preferences | None = None,
         behavior: str | None = None,
     ) -> None:
         """Join the parts.
@@ -34,11 +36,13 @@ class AskedQueries(Sequence[Query]):
             judgements: Who is asked for, and as of when.
             histories: Users and moments in, each one's last events strictly before it out.
             seen: All that each user had met by then; a history keeps only the last events.
+            preferences: What was written of users as of moments; None where no prompt reads any.
             behavior: What every query asks about; None for any choice.
         """
         self._judgements = judgements
         self._histories = histories
         self._seen = seen
+        self._preferences = preferences
         self._behavior = behavior
         self._held: tuple[int, list[Query]] = (-1, [])
 
@@ -59,7 +63,9 @@ class AskedQueries(Sequence[Query]):
 
     def _read(self, block: int) -> list[Query]:
         asked = self._judgements[block * BLOCK : (block + 1) * BLOCK]
-        histories = self._histories([(one.user_id, one.as_of) for one in asked])
+        pairs = [(one.user_id, one.as_of) for one in asked]
+        histories = self._histories(pairs)
+        told = [None] * len(asked) if self._preferences is None else self._preferences(pairs)
         return [
             Query(
                 user_id=one.user_id,
@@ -67,6 +73,7 @@ class AskedQueries(Sequence[Query]):
                 as_of=one.as_of,
                 exclude=self._seen[one.user_id],
                 behavior=self._behavior,
+                preference=preference,
             )
-            for one, events in zip(asked, histories, strict=True)
+            for one, events, preference in zip(asked, histories, told, strict=True)
         ]

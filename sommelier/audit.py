@@ -28,6 +28,7 @@ from sommelier.index import index
 from sommelier.publish import publish
 from sommelier.serve import loaded
 from sommelier.settings import PathSettings, Settings, TimeSettings
+from sommelier.summarize import summarize
 from sommelier.train import train
 from sommelier.watch import Summary, Unwatched, Watch
 from sommelier.workspace import Workspace
@@ -64,7 +65,10 @@ class Traveler:
         return loaded(self.workspace, watch=Unwatched(), online=False)
 
     def go(self, watch: Watch) -> None:
-        """From embedding to publishing; what is done already is not done again."""
+        """From what is written to publishing; what is done already is not done again."""
+        settings = self.workspace.settings
+        if settings.summaries.enabled or settings.preferences.enabled:
+            summarize(self.workspace, watch=watch)
         embed(self.workspace, watch=watch)
         for stage in (train, index, publish):
             stage(self.workspace, watch=watch)

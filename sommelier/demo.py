@@ -26,6 +26,7 @@ from sommelier.publish import publish
 from sommelier.replies import Reply
 from sommelier.serve import loaded
 from sommelier.settings import PathSettings, Settings
+from sommelier.summarize import summarize
 from sommelier.train import train
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace
@@ -35,6 +36,7 @@ SHOWN = 10  # items of each order
 SHOWN_EVENTS = 8
 TIMEOUT_S = 30.0  # a first answer warms up what later ones find warm
 
+SUMMARIZE = ("Have it written what items show, and what users seem to like", summarize)
 STAGES: tuple[tuple[str, Callable[..., Summary]], ...] = (
     ("Embed every modality into the feature store", embed),
     ("Define the views in Feast and bring them online", materialize),
@@ -92,10 +94,17 @@ def demo(
     """
     out = out.absolute()
     name = catalog.absolute().name if catalog else SHOP
-    steps = Steps(watch, total=len(STAGES) + 3)
+    wished = presets.for_catalog(catalog.absolute() if catalog else None, effort=effort)
+    wished = replace(wished, paths=PathSettings(report=Path("..")))
+    # Into the file, so that each command on its own finds what the demo made.
+    wished = settings_file.overridden(wished, overrides)
+    is_written = wished.summaries.enabled or wished.preferences.enabled
+    stages = (SUMMARIZE, *STAGES) if is_written else STAGES
+    steps = Steps(watch, total=len(stages) + 3)
     with steps.step("Write the demo shop" if catalog is None else f"Read {name}"):
-        workspace = _prepare(out / name, out, catalog, effort, overrides, watch, shop)
-    for heading, stage in STAGES:
+        size = None if catalog else shop or demo_shop.ShopConfig()
+        workspace = _prepare(out / name, wished, watch, size)
+    for heading, stage in stages:
         with steps.step(heading):
             watch.show(stage(workspace, watch=watch))
     with steps.step("Serve over gRPC, and ask"):
@@ -115,31 +124,20 @@ def demo(
 
 
 def _prepare(
-    folder: Path,
-    out: Path,
-    catalog: Path | None,
-    effort: Effort,
-    overrides: Sequence[str],
-    watch: Watch,
-    shop: demo_shop.ShopConfig | None,
+    folder: Path, wished: Settings, watch: Watch, shop: demo_shop.ShopConfig | None
 ) -> Workspace:
-    """The workspace with its settings file, and the shop's catalog if there is no other."""
-    wished = presets.for_catalog(catalog.absolute() if catalog else None, effort=effort)
-    wished = replace(wished, paths=PathSettings(report=Path("..")))
-    # Into the file, so that each command on its own finds what the demo made.
-    wished = settings_file.overridden(wished, overrides)
+    """The workspace with its settings file, and the shop's catalog where one is to be made."""
     path = folder / "sommelier.toml"
     if path.exists():
         _check_same(path, settings_file.resolve(wished, folder), watch)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(commented(wished), encoding="utf-8")
     workspace = Workspace(settings_file.load(path))
-    if catalog is None and not (workspace.settings.catalog.path / "truth.json").exists():
-        config = shop or demo_shop.ShopConfig()
-        with watch.task("boxes with labels and tunes", total=config.num_items) as advance:
-            done = iter(range(1, config.num_items + 1))
+    if shop and not (workspace.settings.catalog.path / "truth.json").exists():
+        with watch.task("boxes with labels and tunes", total=shop.num_items) as advance:
+            done = iter(range(1, shop.num_items + 1))
             demo_shop.write(
-                workspace.settings.catalog.path, config=config, on_item=lambda: advance(next(done))
+                workspace.settings.catalog.path, config=shop, on_item=lambda: advance(next(done))
             )
     found = workspace.catalog
     watch.say(

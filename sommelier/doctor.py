@@ -8,8 +8,14 @@ the route itself holds: its index and its adapter.
 
 from collections.abc import Callable, Iterator
 
-from sommelier import doctor_catalog, doctor_encoders, doctor_route, doctor_store
-from sommelier.doctor_commands import EMBED, INDEX, MATERIALIZE, PUBLISH, TRAIN
+from sommelier import (
+    doctor_catalog,
+    doctor_encoders,
+    doctor_route,
+    doctor_store,
+    doctor_texts,
+)
+from sommelier.doctor_commands import EMBED, INDEX, MATERIALIZE, PUBLISH, SUMMARIZE, TRAIN
 from sommelier.finding import Finding, of_error
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace
@@ -18,6 +24,7 @@ Check = Callable[[Workspace, Watch], Iterator[Finding]]
 
 CHECKS: tuple[tuple[str, Check, str], ...] = (
     ("catalog", doctor_catalog.examine, f"mend the catalog, then {EMBED}"),
+    ("texts", doctor_texts.examine, SUMMARIZE),
     ("encoders", doctor_encoders.examine, EMBED),
     ("views", doctor_store.examine_views, MATERIALIZE),
     ("parts", doctor_store.examine_parts, EMBED),

@@ -30,6 +30,7 @@ from evaluation.write import ReportFiles, write
 from ranker.loaded import LoadedGeneration
 from sommelier.asked import AskedQueries
 from sommelier.background import background
+from sommelier.prompt_texts import Preferences, preferences
 from sommelier.serve import loaded
 from sommelier.shown import shown
 from sommelier.state import digest
@@ -128,7 +129,12 @@ def _measured(
 ) -> tuple[evaluation.Evaluation, Background]:
     whole = judged(workspace)
     seen = seen_before(workspace.timed_interactions, whole.judgements)
-    queries = AskedQueries(whole.judgements, histories=workspace.histories, seen=seen)
+    queries = AskedQueries(
+        whole.judgements,
+        histories=workspace.histories,
+        seen=seen,
+        preferences=read_preferences(workspace, serving),
+    )
     config = workspace.settings.evaluation
     with watch.task("what was known at the cut"):
         known = background(workspace, serving, whole, seen)
@@ -180,10 +186,16 @@ def _asked_about(workspace: Workspace, serving: LoadedGeneration) -> dict[str, A
             judgements,
             histories=workspace.histories,
             seen=seen_before(workspace.timed_interactions, judgements),
+            preferences=read_preferences(workspace, serving),
             behavior=behavior,
         )
         found[behavior] = (judgements, queries)
     return found
+
+
+def read_preferences(workspace: Workspace, serving: LoadedGeneration) -> Preferences | None:
+    """What the generation's prompts read of users, as of any moment; None where they read none."""
+    return preferences(workspace, serving.generation.texts)
 
 
 def judged(workspace: Workspace, *, behavior: str | None = None) -> Split:

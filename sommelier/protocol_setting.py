@@ -20,7 +20,8 @@ from evaluation.significance import Interval
 from ranker.loaded import LoadedGeneration
 from retrieval.candidates import Query
 from retrieval.popularity import popularity
-from sommelier.evaluate import judged
+from sommelier.asked import AskedQueries
+from sommelier.evaluate import judged, read_preferences
 from sommelier.serve import loaded
 from sommelier.watch import Watch
 from sommelier.workspace import Workspace
@@ -48,11 +49,12 @@ class Setting:
     def queries(self, asked: Sequence[Judgement]) -> list[Query]:
         """Each user with the history of their moment; what they had met by then is hidden."""
         seen = seen_before(self.workspace.timed_interactions, asked)
-        histories = self.workspace.histories([(one.user_id, one.as_of) for one in asked])
-        return [
-            Query(user_id=one.user_id, history=history, as_of=one.as_of, exclude=seen[one.user_id])
-            for one, history in zip(asked, histories, strict=True)
-        ]
+        preferences = read_preferences(self.workspace, self.serving)
+        return list(
+            AskedQueries(
+                asked, histories=self.workspace.histories, seen=seen, preferences=preferences
+            )
+        )
 
     def lists(self, protocol: Protocol, *, by_popularity: bool = False) -> list[ShortList]:
         """The short lists of a sampled protocol, of all users who have enough negatives."""

@@ -9,7 +9,7 @@ where it was, and asks nothing again that was answered.
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
+from dataclasses import replace
 
 from embedders.summaries import registry
 from embedders.summaries.base import Usage, Writer
@@ -20,7 +20,7 @@ from sommelier.item_summaries import write_summaries
 from sommelier.ordered_catalog import keep_one_clock
 from sommelier.set_aside import SetAside
 from sommelier.small_parts import merge_parts
-from sommelier.told import Run, Tally, rows_per_batch, spent
+from sommelier.told import Run, Tally, rows_per_batch, since, spent
 from sommelier.user_preferences import write_preferences
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace
@@ -67,7 +67,7 @@ def summarize(
     with closing(_Desk(watch)) as desk:
         for write, config in stages:
             writer = desk.seat(config)
-            cost = partial(spent, writer.usage if writer else Usage(), config)
+            cost = _costs(writer, config)
             run = Run(
                 watch=watch,
                 set_aside=set_aside,
@@ -82,6 +82,13 @@ def summarize(
             workspace.note_source(tallies[-1].source)
     merge_parts(workspace.store, watch)
     return _summary(tallies, costs, set_aside, has_limit=limit is not None)
+
+
+def _costs(writer: Writer | None, config: WriterConfig) -> Callable[[], str]:
+    """Tells what a writer has cost from now on: both stages may have the same one."""
+    usage = writer.usage if writer else Usage()
+    before = replace(usage)
+    return lambda: spent(since(usage, before), config)
 
 
 def _items(workspace: Workspace, writer: Writer | None, run: Run) -> Tally:

@@ -4,7 +4,7 @@ A batch is written as soon as it is answered, so whoever is killed asks at most 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from embedders.items import Reject
@@ -111,8 +111,14 @@ def rows_per_batch(config: WriterConfig) -> int:
             return REMOTE_TURNS * config.concurrency
 
 
+def since(usage: Usage, before: Usage) -> Usage:
+    """What was used after a moment at which it was `before`."""
+    names = [one.name for one in fields(Usage)]
+    return Usage(**{name: getattr(usage, name) - getattr(before, name) for name in names})
+
+
 def spent(usage: Usage, config: WriterConfig) -> str:
-    """What writing has cost so far, in words; money where both prices are known."""
+    """What writing has cost, in words; money where both prices are known."""
     if not usage.num_prompts:
         return ""
     told = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"

@@ -64,3 +64,16 @@ def test_places_are_those_of_any_sequence(queries):
     assert [one.user_id for one in queries[8:20]] == ["u08", "u09"]
     with pytest.raises(IndexError):
         queries[10]
+
+
+def test_a_preference_is_that_of_the_users_own_moment_and_none_is_looked_up_unasked(reads):
+    def told(pairs):
+        return [f"{user_id} as of {as_of:%d}" for user_id, as_of in pairs]
+
+    given = {
+        "histories": lambda pairs: [()] * len(pairs),
+        "seen": dict.fromkeys(USERS, frozenset()),
+    }
+    made = AskedQueries(JUDGEMENTS, preferences=told, **given)
+    assert [query.preference for query in made[:2]] == ["u00 as of 01", "u01 as of 02"]
+    assert {query.preference for query in AskedQueries(JUDGEMENTS, **given)} == {None}
