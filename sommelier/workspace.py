@@ -184,7 +184,8 @@ class Workspace:
     def note_source(self, source: TextSource) -> None:
         """Read the texts of this source from now on: all that can be written of it is."""
         self.state.write("summarize", self.state.read("summarize") | {source.kind: asdict(source)})
-        self.__dict__.pop("summaries", None)
+        for name in ("summaries", "_has_views"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def user_vectors(self) -> Embeddings | None:
