@@ -68,7 +68,7 @@ HARMLESS = {
     "num_transformer_submodules",
     "token_dim",
 }
-PLAIN_STARTS = (True, "gaussian")  # of LoRA; others also change the weights below
+PLAIN_STARTS = (True, False, "gaussian")  # of LoRA; others also change the weights below
 
 
 class Prompted(nn.Module):
@@ -115,7 +115,7 @@ class Prompted(nn.Module):
         """What is added to the scores, [N, 1, T, P + T]: every token sees the prefix."""
         num_texts, width = mask_NT.shape
         seen = torch.cat([mask_NT.new_ones(num_texts, self.num_virtual_tokens), mask_NT], dim=1)
-        dtype = self.wrapped.get_base_model().dtype
+        dtype = cast(torch.dtype, self.wrapped.get_base_model().dtype)
         added = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
         added.masked_fill_(seen == 0, torch.finfo(dtype).min)
         return added[:, None, None].expand(num_texts, 1, width, seen.shape[1])
@@ -191,7 +191,10 @@ def _settings(adapter: Adapter) -> PeftConfig:
         elif name not in USED[kind] | HARMLESS and value != plain.get(name) and value:
             raise ValueError(f"its setting {name} = {value!r} is not supported")
     used = {name: given[name] for name in USED[kind] if given.get(name) is not None}
-    return PeftConfig.from_peft_type(peft_type=kind, task_type="FEATURE_EXTRACTION", **used)
+    settings: PeftConfig = PeftConfig.from_peft_type(
+        peft_type=kind, task_type="FEATURE_EXTRACTION", **used
+    )
+    return settings
 
 
 def _merge(layer: BaseTunerLayer) -> None:

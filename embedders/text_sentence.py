@@ -9,7 +9,7 @@ floats are summed in 32 bits by the library's pooling.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,17 +115,19 @@ class SentenceEmbedder(Differentiable):
 
     @network.setter
     def network(self, network: torch.nn.Module) -> None:
-        self._transformer.model = network.to(self._model.device)
+        # Typed as a model of transformers, used as any module that answers its calls.
+        self._transformer.model = cast(Any, network.to(self._model.device))
 
     @property
     def _transformer(self) -> Transformer:
-        first = self._model[0]
+        first: object = self._model[0]
         if not isinstance(first, Transformer):
             raise ValueError(
                 f"the model begins with a {type(first).__name__}, an adapter goes into a "
                 "Transformer; take another model"
             )
-        return first
+        found: Transformer = first
+        return found
 
     def probe(self) -> str:
         """A word."""

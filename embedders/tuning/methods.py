@@ -70,7 +70,7 @@ def adapt(embedder: Differentiable, config: TuningConfig) -> PeftModel:
         ValueError: the method cannot be put into this network; the message names those that can.
     """
     network = embedder.network
-    layers = {
+    layers: dict[str, nn.Module] = {
         name: module
         for name, module in ran(embedder).items()
         if isinstance(module, nn.Linear | Conv1D)
@@ -140,9 +140,10 @@ def _settings(config: TuningConfig, network: nn.Module, layers: dict[str, nn.Mod
         raise ValueError("it has no layer of the kind that is tuned")
     if any(isinstance(layers[name], Conv1D) for name in chosen.get("target_modules", ())):
         chosen["fan_in_fan_out"] = True
-    return PeftConfig.from_peft_type(
+    settings: PeftConfig = PeftConfig.from_peft_type(
         peft_type=PEFT_TYPES[config.method], task_type="FEATURE_EXTRACTION", **chosen
     )
+    return settings
 
 
 def _in_attention(network: nn.Module, layers: dict[str, nn.Module]) -> list[str]:
