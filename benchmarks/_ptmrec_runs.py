@@ -186,9 +186,8 @@ def _judgement(of: TuningSet, pairs: Pairs, user: int) -> Judgement:
 
 
 def told(run: Run) -> str:
-    """A run in one line."""
-    means = {name: float(one.mean()) for name, one in run.values.items() if "20" in name}
-    return ", ".join(f"{name} {one:.4f}" for name, one in {**run.facts, **means}.items())
+    """What a run says before anybody judges it."""
+    return ", ".join(f"{name} {one:.4f}" for name, one in run.facts.items())
 
 
 def _progress(name: str) -> stage_one.OnProgress:
