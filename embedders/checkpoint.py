@@ -10,7 +10,6 @@ that is put on top of a checkpoint: its digest stands behind the checkpoint's re
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -268,17 +267,6 @@ def adapt(
 
     revision = f"{checkpoint.revision}+{found.revision}"
     return put(network, found), replace(checkpoint, revision=revision, until=found.until)
-
-
-def positions(network: Any) -> int:
-    """How many tokens of a text a network has positions for; no limit where it states none."""
-    stated = getattr(network.config, "max_position_embeddings", None)
-    if stated is None:
-        return sys.maxsize
-    # RoBERTa counts its positions from behind the padding's id.
-    padding = getattr(getattr(network, "embeddings", None), "padding_idx", None)
-    behind = 0 if padding is None else int(padding) + 1
-    return int(stated) - behind - int(getattr(network, "num_virtual_tokens", 0))
 
 
 def device_of(name: str) -> str:

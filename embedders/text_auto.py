@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
-from embedders.checkpoint import CheckpointOptions, load_encoder, positions
+from embedders.checkpoint import CheckpointOptions, load_encoder
 from embedders.differentiable import Differentiable
 from embedders.item_text import RECIPES
 from embedders.items import Modality
-from embedders.text_tokens import Pooling, TokenEmbedder
+from embedders.text_tokens import Pooling, TokenEmbedder, positions
 
 torchaudio_cpu.load()
 

@@ -20,7 +20,6 @@ from embedders.checkpoint import (
     CheckpointOptions,
     adapt,
     device_of,
-    positions,
     precision,
     quiet,
     resolve,
@@ -30,6 +29,7 @@ from embedders.checkpoint import (
 from embedders.differentiable import Differentiable
 from embedders.item_text import RECIPES, item_text, text_digest
 from embedders.items import Item, Modality
+from embedders.text_tokens import positions
 from embedders.vectors import normalize
 
 torchaudio_cpu.load()

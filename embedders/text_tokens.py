@@ -3,9 +3,10 @@
 Shape legend: N items, D dimensions.
 """
 
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,3 +74,14 @@ class TokenEmbedder(Embedder):
             if not found:
                 raise ValueError(f"the tokenizer leaves no token of the query {text!r}")
         return self.encode(tokens)
+
+
+def positions(network: Any) -> int:
+    """How many tokens of a text a network has positions for; no limit where it states none."""
+    stated = getattr(network.config, "max_position_embeddings", None)
+    if stated is None:
+        return sys.maxsize
+    # RoBERTa counts its positions from behind the padding's id.
+    padding = getattr(getattr(network, "embeddings", None), "padding_idx", None)
+    behind = 0 if padding is None else int(padding) + 1
+    return int(stated) - behind - int(getattr(network, "num_virtual_tokens", 0))

@@ -87,7 +87,11 @@ def tune_encoders(
             features=features,
             on_progress=told,
         )
-    return _summary(made, configs, folder, base=base, is_new=is_new)
+    summary = _summary(made, configs, folder, base=base, is_new=is_new)
+    if set_aside.num:
+        told_of = f"{set_aside.num:,} rows were set aside. {set_aside.listed()}"
+        summary = replace(summary, notes=(*summary.notes, told_of))
+    return summary
 
 
 def chosen(settings: Settings, modalities: Sequence[str] | None) -> list[EncoderConfig]:

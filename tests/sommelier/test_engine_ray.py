@@ -28,6 +28,9 @@ from sommelier.engine_local import LocalEngine
 from sommelier.pairs import Pair
 from sommelier.registry import open_engine
 from sommelier.settings import EmbeddingSettings
+from tests.embedders.test_text_auto import bert
+from tests.embedders.tiny import text_items
+from tests.embedders.tuning.adapters import saved
 from tests.sommelier.conftest import Run
 
 # Every worker imports its libraries anew, which a busy machine makes long.
@@ -36,6 +39,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HOG = EncoderConfig(modality=Modality.IMAGE, encoder="hog")
 TEXT = EncoderConfig(modality=Modality.TEXT, encoder="minilm")
+SUMMARY = EncoderConfig(modality=Modality.SUMMARY, encoder="minilm")
 NUM_ITEMS = 120
 # More workers than the cluster has room for, which must slow a run and not hang it.
 ON_RAY = EmbeddingSettings(engine="ray", num_workers=3, ray_cpus=1.0)
@@ -98,7 +102,7 @@ def pairs(job: EmbeddingJob) -> Iterator[Pair]:
     known = job.store().known(job.space)
     for _, item, row in joined(catalog.read(job.folder).items(), known):
         if item is not None:
-            yield item, row
+            yield replace(item, summary=f"What {item.title} shows."), row
 
 
 def rows(root: Path, embedder: Embedder) -> pa.Table:
@@ -185,23 +189,42 @@ def test_a_second_run_does_what_is_new_and_nothing_else(
     assert DELETED not in rows(tmp_path / "ray", hog)["content_hash"].to_pylist()
 
 
+@pytest.mark.parametrize("config", [TEXT, SUMMARY], ids=["words", "summaries"])
 def test_texts_are_the_same_within_rounding_and_known_ones_stay_here(
-    cluster: None, folder: Path, tmp_path: Path
+    cluster: None, folder: Path, tmp_path: Path, config: EncoderConfig
 ) -> None:
-    embedder = registry.create(TEXT, catalog=None)
+    embedder = registry.create(config, catalog=None)
     for name, engine in (("local", LocalEngine()), ("ray", open_engine(ON_RAY))):
-        outcomes = embed(engine, job(folder, tmp_path / name, embedder, TEXT), embedder)
+        outcomes = embed(engine, job(folder, tmp_path / name, embedder, config), embedder)
         assert totals(outcomes)[0] == NUM_ITEMS
     alone, many = (Store(tmp_path / name).read(embedder.space) for name in ("local", "ray"))
     assert alone.item_ids == many.item_ids
     # A worker has as many threads as CPUs, and sums of floats depend on how they are divided.
     np.testing.assert_allclose(many.vectors_ND, alone.vectors_ND, atol=1e-6)
     seen: list[int] = []
-    again = job(folder, tmp_path / "ray", embedder, TEXT)
+    again = job(folder, tmp_path / "ray", embedder, config)
     engine = open_engine(ON_RAY)
     outcomes = list(engine.run(again, embedder, pairs(again), on_progress=seen.append))
     assert outcomes == [Outcome(num_embedded=0, num_unchanged=NUM_ITEMS)]
     assert seen[-1] == NUM_ITEMS
+
+
+def test_an_adapter_travels_to_the_workers(folder: Path, cluster: None, tmp_path: Path) -> None:
+    plain = EncoderConfig(
+        modality=Modality.TEXT, encoder="auto", model=str(bert(tmp_path / "bert"))
+    )
+    adapter = saved(plain, "prefix", text_items(), tmp_path / "adapter")
+    config = replace(plain, adapter=adapter)
+    embedder = registry.create(config, catalog=None)
+    outcomes = {
+        name: embed(engine, job(folder, tmp_path / name, embedder, config), embedder)
+        for name, engine in (("ray", open_engine(ON_RAY)), ("local", LocalEngine()))
+    }
+    assert totals(outcomes["ray"]) == totals(outcomes["local"])
+    found, expected = (rows(tmp_path / name, embedder) for name in ("ray", "local"))
+    assert found["item_id"] == expected["item_id"]
+    vectors = [np.stack(table["vector"].to_numpy()) for table in (found, expected)]
+    np.testing.assert_allclose(*vectors, atol=1e-5)
 
 
 def test_progress_never_goes_down_and_ends_with_every_item(
