@@ -19,6 +19,7 @@ from embedders.vectors import Space
 from feature_repo import repo_config
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
+from tests.feature_repo.texts import SUMMARY, write_texts
 
 FOLDER = repo_config.EMBEDDED.parent
 
@@ -76,13 +77,17 @@ def test_feast_serves_a_store_from_the_clone(
 ) -> None:
     store = Store(tmp_path / "elsewhere")
     write_axes(store, {"a": 0, "b": 1})
+    write_texts(store, SUMMARY, {"a": "One."})
     (clone / "feature_repo" / "data").symlink_to(store.root)
     said = feast(
         clone, "apply", "materialize-incremental 2030-01-01T00:00:00", "feature-views list"
     )
     *_, listed = said.partition("NAME")
-    assert all(name in listed for name in ["item_profile", "user_history", space.space_id])
-    assert OnlineReader(store).vectors(space, ["a", "b", "c"])[1].tolist() == [True, True, False]
+    names = ["item_profile", "user_history", space.space_id, SUMMARY.source_id]
+    assert all(name in listed for name in names)
+    reader = OnlineReader(store)
+    assert reader.vectors(space, ["a", "b", "c"])[1].tolist() == [True, True, False]
+    assert reader.texts(SUMMARY, ["a", "b"]) == ["One.", None]
 
 
 @pytest.mark.slow
