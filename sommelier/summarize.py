@@ -62,33 +62,16 @@ def summarize(
         raise ValueError(NOTHING_ENABLED)
     keep_one_clock(workspace.state, settings.time, workspace.catalog.interactions)
     set_aside = SetAside(workspace.store, limit=max_rejects)
-    tallies: list[Tally] = []
-    costs: list[str] = []
-    with closing(_Desk(watch)) as desk:
+    done: list[tuple[Tally, str]] = []
+    with closing(_Desk(watch, set_aside, limit)) as desk:
         for write, config in stages:
-            writer = desk.seat(config)
-            cost = _costs(writer, config)
-            run = Run(
-                watch=watch,
-                set_aside=set_aside,
-                rows_per_batch=rows_per_batch(config),
-                spent=cost,
-                limit=limit,
-            )
-            tallies.append(write(workspace, writer, run))
-            costs.append(cost())
-            if not tallies[-1].is_whole:
+            done.append(desk.have_written(workspace, write, config))
+            tally, _ = done[-1]
+            if not tally.is_whole:
                 break  # users are told of by whole summaries, or not at all
-            workspace.note_source(tallies[-1].source)
+            workspace.note_source(tally.source)
     merge_parts(workspace.store, watch)
-    return _summary(tallies, costs, set_aside, has_limit=limit is not None)
-
-
-def _costs(writer: Writer | None, config: WriterConfig) -> Callable[[], str]:
-    """Tells what a writer has cost from now on: both stages may have the same one."""
-    usage = writer.usage if writer else Usage()
-    before = replace(usage)
-    return lambda: spent(since(usage, before), config)
+    return _summary(done, set_aside, has_limit=limit is not None)
 
 
 def _items(workspace: Workspace, writer: Writer | None, run: Run) -> Tally:
@@ -107,14 +90,33 @@ def _users(workspace: Workspace, writer: Writer | None, run: Run) -> Tally:
 class _Desk:
     """Seats one writer at a time: two models need not fit into memory together."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, watch: Watch, set_aside: SetAside, limit: int | None) -> None:
+        self._watch, self._set_aside, self._limit = watch, set_aside, limit
         self._config: WriterConfig | None = None
         self._writer: Writer | None = None
 
-    def seat(self, config: WriterConfig) -> Writer | None:
-        """The writer of a configuration, the one who sits there already if it is theirs; None for
-        the template."""
+    def have_written(
+        self, workspace: Workspace, write: Write, config: WriterConfig
+    ) -> tuple[Tally, str]:
+        """What a stage wrote by the writer of a configuration, and what it cost, in words."""
+        writer = self._seat(config)
+        usage = writer.usage if writer else Usage()
+        before = replace(usage)  # both stages may have the same writer
+
+        def cost() -> str:
+            return spent(since(usage, before), config)
+
+        run = Run(
+            watch=self._watch,
+            set_aside=self._set_aside,
+            rows_per_batch=rows_per_batch(config),
+            spent=cost,
+            limit=self._limit,
+        )
+        return write(workspace, writer, run), cost()
+
+    def _seat(self, config: WriterConfig) -> Writer | None:
+        """The writer, the one who sits there already if it is theirs; None for the template."""
         if self._writer is not None and self._config == config:
             return self._writer
         self.close()
@@ -132,10 +134,9 @@ class _Desk:
         self._writer = None
 
 
-def _summary(
-    tallies: Sequence[Tally], costs: Sequence[str], set_aside: SetAside, *, has_limit: bool
-) -> Summary:
-    notes = [f"{one.what}: {cost}" for one, cost in zip(tallies, costs, strict=True) if cost]
+def _summary(done: Sequence[tuple[Tally, str]], set_aside: SetAside, *, has_limit: bool) -> Summary:
+    tallies = [tally for tally, _ in done]
+    notes = [f"{tally.what}: {cost}" for tally, cost in done if cost]
     for one in tallies:
         if one.mended:
             notes.append(

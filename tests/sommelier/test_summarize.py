@@ -1,6 +1,10 @@
 """`sommelier summarize` as a user meets it: over and over, interrupted, and before `embed`."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +53,7 @@ input_price = 1000
 output_price = 10000
 """
 NUM_ITEMS, NUM_STEPS = 6, 8
+ROOT, PATIENCE_S = Path(__file__).parents[2], 200
 
 
 @pytest.fixture
@@ -176,6 +181,36 @@ def test_a_server_that_falls_silent_is_asked_nothing_twice(
     assert len(good | again) == NUM_ITEMS + NUM_STEPS
     written = texts(folder)
     assert sorted(map(len, written.values())) == [3, 6]
+
+
+@pytest.mark.slow
+def test_a_killed_run_asks_again_for_the_batch_at_hand_alone(
+    run: Run, folder: Path, endpoint: FakeEndpoint
+) -> None:
+    """A batch is of eight, as one is asked at once; the twelfth answer never comes."""
+    write_items(folder, [f"Wine {n}" for n in range(24)])
+    answer, is_asked = endpoint.answer, threading.Event()
+
+    def silent_in_the_end(asked: Asked) -> Reply:
+        if len(endpoint.prompts) < 12:
+            return answer(asked)
+        is_asked.set()
+        return Reply(is_silent=True)
+
+    endpoint.answer = silent_in_the_end
+    command = [sys.executable, "-c", "from sommelier.app import main; main()", "summarize"]
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert is_asked.wait(PATIENCE_S)
+    process.kill()
+    assert process.wait() == -9
+    (kept,) = texts(folder).values()
+    assert len(kept) == 8
+
+    endpoint.answer = answer
+    endpoint.asked.clear()
+    shown = go(run, folder, "summarize")
+    assert row(shown, "items") == [16, 8, 0, 0]
+    assert len(endpoint.prompts) == 16 + NUM_STEPS
 
 
 def test_another_cut_of_blocks_is_another_source_beside_the_first(run: Run, folder: Path) -> None:
