@@ -6,6 +6,7 @@ better for some epochs, with the best epoch's parameters. Equal inputs, seed and
 give equal parameters.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -70,7 +71,8 @@ def fit(
     """Train the base on these features until the validation cut says enough.
 
     Raises:
-        ValueError: no modality, features of other items, or every user chose every item.
+        ValueError: no modality, features of other items, every user chose every item, or a loss
+            that is not finite.
     """
     recommender = create(choices, features, config)
     return go_on(recommender, choices, config, epochs=config.epochs, on_progress=on_progress)
@@ -95,6 +97,11 @@ def go_on(
     kept = _copied(recommender)
     for epoch in range(1, epochs + 1):
         losses.append(epochs_of.run(recommender, optimizer, epoch))
+        if not math.isfinite(losses[-1]):
+            raise ValueError(
+                f"the loss of epoch {epoch} is {losses[-1]}: lower base_learning_rate (now "
+                f"{config.base_learning_rate})"
+            )
         if on_progress is not None:
             on_progress("recommender", epoch, epochs, losses[-1])
         recall = validation.recall(recommender)

@@ -84,7 +84,8 @@ def tune(
 
     Raises:
         ValueError: a modality that the recommender does not know, items in another order, no
-            content to tune by, or a checkpoint that is damaged or of another tuning.
+            content to tune by, a loss that is not finite, or a checkpoint that is damaged or of
+            another tuning.
     """
     _check(tunables, items, choices, recommender)
     run = _Run(tunables, items, choices, recommender, config)
@@ -157,6 +158,12 @@ class _Run:
             self._train_base()
             self._set_rates()
             loss, transfer = self._loss(self._batches.items(self.step))
+            if not math.isfinite(float(loss.detach())):
+                raise ValueError(
+                    f"the loss of step {self.step + 1} is {float(loss.detach())}: lower "
+                    f"learning_rate (now {config.learning_rate}), or raise temperature "
+                    f"(now {config.temperature})"
+                )
             self._descend(loss)
         self.step += 1
         reads_stored = self._is_joint or config.base == "lightgcn"

@@ -13,6 +13,7 @@ from embedders.tuning import stage_one, stage_two
 from embedders.tuning.config import TuningConfig
 from embedders.tuning.features import Features, aligned
 from embedders.tuning.recommender import Recommender
+from embedders.tuning.vbpr import Vbpr
 from tests.embedders.tuning.planted import LinearTunable, World, told_apart, world
 
 CONFIG = TuningConfig(
@@ -108,6 +109,46 @@ def test_stage_two_trains_adapters_and_projections_alone(tmp_path: Path) -> None
     fresh = LinearTunable(own.numbers).module
     assert (tunable.module.weight == fresh.weight).all()
     assert (after.features(TEXT).numpy() != frozen[TEXT].vectors_ID).any()
+
+
+def test_items_nobody_chose_teach_nothing(tmp_path: Path) -> None:
+    own, config = world(), replace(CONFIG, steps=1, epochs=2)
+    transfers = []
+    for scale in (1.0, -50.0):
+        tunable, recommender, _ = begun(own, config)
+        assert isinstance(recommender, Vbpr)
+        with torch.no_grad():
+            recommender.items[-own.num_cold :] *= scale
+            recommender.items[-own.num_cold :, 0] += scale
+        tuned = stage_two.tune(
+            {TEXT: tunable},
+            own.items,
+            own.choices,
+            recommender,
+            config=config,
+            folder=tmp_path / str(scale),
+        )
+        transfers.append(tuned.transfers)
+    assert transfers[0] == transfers[1]
+    assert transfers[0][0] > 0
+
+
+def test_a_loss_that_is_lost_says_what_to_lower(tmp_path: Path) -> None:
+    own = world()
+    tunable, recommender, _ = begun(own, replace(CONFIG, epochs=1))
+    with torch.no_grad():
+        next(recommender.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"step 1 is nan: lower learning_rate \(now 0.03\)"):
+        stage_two.tune(
+            {TEXT: tunable},
+            own.items,
+            own.choices,
+            recommender,
+            config=CONFIG,
+            folder=tmp_path,
+        )
+    with pytest.raises(ValueError, match=r"lower base_learning_rate \(now 1e\+30\)"):
+        begun(own, replace(CONFIG, base_learning_rate=1e30))
 
 
 def test_joint_trains_all_of_the_recommender_beside(tmp_path: Path) -> None:
