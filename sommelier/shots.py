@@ -93,9 +93,7 @@ def _pairs(setting: Setting) -> list[Example]:
     told = [None] * len(asked) if tell is None else tell(moments_asked)
     pairs = []
     for one, history, preference in zip(asked, histories, told, strict=True):
-        query = Query(
-            user_id=one.user_id, history=history, as_of=one.as_of, preference=preference
-        )
+        query = Query(user_id=one.user_id, history=history, as_of=one.as_of, preference=preference)
         hidden = met[one.user_id] | births.after(one.as_of)
         drawn = negatives.draw(f"{one.user_id} {one.as_of.isoformat()}", touched=hidden, num=1)
         chosen = min(one.chosen)
