@@ -88,7 +88,7 @@ def tune(
             another tuning.
     """
     _check(tunables, items, choices, recommender)
-    run = _Run(tunables, items, choices, recommender, config)
+    run = _Run(tunables, items, choices, recommender, config=config)
     path = folder / CHECKPOINT
     if path.is_file():
         run.restore(path, identity)
@@ -122,6 +122,7 @@ class _Run:
         items: Sequence[Item],
         choices: Choices,
         recommender: Recommender,
+        *,
         config: TuningConfig,
     ) -> None:
         self._tunables, self._items = dict(sorted(tunables.items())), items

@@ -107,16 +107,15 @@ def tune(
     Raises:
         ValueError: what a stage or an encoder cannot do, or a folder of another tuning.
     """
-    frozen = dict(features or {})
-    for modality, tunable in sorted(tunables.items()):
-        if modality not in frozen:
-            frozen[modality] = aligned(tunable.embedder.embed(items)[0], choices.item_ids)
+    frozen = _frozen(tunables, items, choices, features or {})
     identity = _identity(tunables, choices, frozen, config)
     if (folder / FILE).is_file():
         return _finished(folder / FILE, identity)
     for tunable in tunables.values():
         tunable.adapt(config)
-    recommender, first = _stage_one(choices, frozen, config, folder, identity, on_progress)
+    recommender = stage_one.create(choices, frozen, config)
+    path = folder / STAGE_ONE
+    first = _stage_one(recommender, choices, config, path, identity=identity, told=on_progress)
     second = stage_two.tune(
         tunables,
         items,
@@ -128,7 +127,7 @@ def tune(
         on_progress=on_progress,
     )
     recall_tuned = Validation(choices, seed=config.seed).recall(recommender)
-    last, seconds = _refit(recommender, choices, config, on_progress)
+    last, seconds = _refit(recommender, choices, config, told=on_progress)
     made = Tuning(
         identity=identity,
         config=asdict(config),
@@ -146,44 +145,41 @@ def tune(
     return made
 
 
-def _refit(
-    recommender: Recommender,
+def _frozen(
+    tunables: Mapping[Modality, Tunable],
+    items: Sequence[Item],
     choices: Choices,
-    config: TuningConfig,
-    on_progress: OnProgress | None,
-) -> tuple[Fitted, float]:
-    """The recommender after its re-fit, if any, and the seconds it took."""
-    began = time.monotonic()
-    fitted = stage_one.go_on(
-        recommender, choices, config, epochs=config.refit_epochs, on_progress=on_progress
-    )
-    return fitted, time.monotonic() - began
+    given: Mapping[Modality, Features],
+) -> dict[Modality, Features]:
+    """The given features, and those that encoders without an adapter make."""
+    frozen = dict(given)
+    for modality, tunable in sorted(tunables.items()):
+        if modality not in frozen:
+            frozen[modality] = aligned(tunable.embedder.embed(items)[0], choices.item_ids)
+    return frozen
 
 
 def _stage_one(
+    recommender: Recommender,
     choices: Choices,
-    features: Mapping[Modality, Features],
     config: TuningConfig,
-    folder: Path,
+    path: Path,
+    *,
     identity: str,
-    on_progress: OnProgress | None,
-) -> tuple[Recommender, Mapping[str, Any]]:
-    """The recommender that stage 2 begins with, trained or found, and how it was trained."""
-    recommender = stage_one.create(choices, features, config)
+    told: OnProgress | None,
+) -> Mapping[str, Any]:
+    """Train the recommender that stage 2 begins with, or find it trained; how that went."""
     if config.regime == "joint":
         recall = Validation(choices, seed=config.seed).recall(recommender)
-        return recommender, {"epochs": 0, "recall": recall, "seconds": 0.0}
-    path = folder / STAGE_ONE
+        return {"epochs": 0, "recall": recall, "seconds": 0.0}
     if path.is_file():
         saved = Saved.read(path)
         if saved.facts["identity"] != identity:
             raise ValueError(_OTHER.format(path=path))
         put(recommender.state_dict().items(), saved.groups["recommender"], path=path)
-        return recommender, saved.facts
+        return saved.facts
     began = time.monotonic()
-    fitted = stage_one.go_on(
-        recommender, choices, config, epochs=config.epochs, on_progress=on_progress
-    )
+    fitted = stage_one.go_on(recommender, choices, config, epochs=config.epochs, on_progress=told)
     facts = {
         "identity": identity,
         "epochs": fitted.epochs,
@@ -191,7 +187,22 @@ def _stage_one(
         "seconds": time.monotonic() - began,
     }
     Saved(facts=facts, groups={"recommender": recommender.state_dict()}).write(path)
-    return recommender, facts
+    return facts
+
+
+def _refit(
+    recommender: Recommender,
+    choices: Choices,
+    config: TuningConfig,
+    *,
+    told: OnProgress | None,
+) -> tuple[Fitted, float]:
+    """The recommender after its re-fit, if any, and the seconds it took."""
+    began = time.monotonic()
+    fitted = stage_one.go_on(
+        recommender, choices, config, epochs=config.refit_epochs, on_progress=told
+    )
+    return fitted, time.monotonic() - began
 
 
 def _identity(
