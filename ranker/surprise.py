@@ -9,8 +9,8 @@ LLM also learns that yes and no are what is to be said; the retriever's prior ha
     sequence   mean over all labels of -log P(label): the words of the prefix, of all branches, and
                the answers; behaviors, item and evidence tokens are no words, and are never labels
 
-What branches share is one sequence in the paper and many in ours: the prefix's words count once for
-all branches, whose own words count once for each. The prompt's very first word has no label.
+The paper has a sequence for each candidate, we have one prefix with many branches: its words count
+once for all of them, and theirs once for each. The prompt's very first word has no label.
 
 Shape legend: B examples, N branches of an example, T tokens, L labels, H the LLM's width, V words.
 """
