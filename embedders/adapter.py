@@ -72,18 +72,7 @@ def resolve(folder: Path, *, name: str, revision: str) -> Adapter:
         raise ValueError(
             f"adapter {folder} holds no {WEIGHTS}{found}; save it again in safetensors"
         )
-    config = _json(folder / CONFIG)
-    if config.get("peft_type") not in PEFT_TYPES.values():
-        raise ValueError(
-            f"adapter {folder}: its method is {config.get('peft_type')!r}, known are "
-            f"{', '.join(PEFT_TYPES.values())}"
-        )
-    tokens = config.get("num_virtual_tokens") or 0
-    if not isinstance(tokens, int) or not 0 <= tokens <= MAX_VIRTUAL_TOKENS:
-        raise ValueError(
-            f"adapter {folder}: num_virtual_tokens is {tokens!r}, allowed are 0 to "
-            f"{MAX_VIRTUAL_TOKENS}"
-        )
+    config = _config(folder)
     tuning = _json(folder / TUNING) if (folder / TUNING).exists() else None
     made_for = _noted_base(config) if tuning is None else _stated_base(folder, tuning)
     if made_for[1] not in (None, revision) and (tuning is not None or made_for[0] == name):
@@ -107,6 +96,22 @@ def facts(*, name: str, revision: str, method: str, until: datetime | None) -> d
         "method": method,
         "until": None if until is None else until.isoformat(),
     }
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config = _json(folder / CONFIG)
+    if config.get("peft_type") not in PEFT_TYPES.values():
+        raise ValueError(
+            f"adapter {folder}: its method is {config.get('peft_type')!r}, known are "
+            f"{', '.join(PEFT_TYPES.values())}"
+        )
+    tokens = config.get("num_virtual_tokens") or 0
+    if not isinstance(tokens, int) or not 0 <= tokens <= MAX_VIRTUAL_TOKENS:
+        raise ValueError(
+            f"adapter {folder}: num_virtual_tokens is {tokens!r}, allowed are 0 to "
+            f"{MAX_VIRTUAL_TOKENS}"
+        )
+    return config
 
 
 def _noted_base(config: dict[str, Any]) -> tuple[object, object]:

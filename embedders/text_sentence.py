@@ -77,15 +77,7 @@ class SentenceEmbedder(Differentiable):
             source = _minilm()
         else:
             source = resolve(model, revision=checkpoint.get("revision"))
-        model_kwargs = {"use_safetensors": True, "dtype": torch_dtype(dtype)}
-        with quiet():
-            self._model = SentenceTransformer(
-                source.source,
-                device=device_of(checkpoint.get("device", "auto")),
-                trust_remote_code=checkpoint.get("trust_remote_code", False),
-                model_kwargs=model_kwargs,
-                **source.options,
-            ).eval()
+        self._model = _opened(source, checkpoint)
         self._modality = modality
         self._prefix = prefix
         self._query_prefix = prefix if query_prefix is None else query_prefix
@@ -179,6 +171,18 @@ class SentenceEmbedder(Differentiable):
             convert_to_numpy=True,
         )
         return np.asarray(vectors_ND, dtype=np.float32)
+
+
+def _opened(source: Checkpoint, checkpoint: CheckpointOptions) -> SentenceTransformer:
+    dtype = torch_dtype(checkpoint.get("dtype", "float32"))
+    with quiet():
+        return SentenceTransformer(
+            source.source,
+            device=device_of(checkpoint.get("device", "auto")),
+            trust_remote_code=checkpoint.get("trust_remote_code", False),
+            model_kwargs={"use_safetensors": True, "dtype": dtype},
+            **source.options,
+        ).eval()
 
 
 def _minilm() -> Checkpoint:

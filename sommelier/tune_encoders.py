@@ -63,18 +63,10 @@ def tune_encoders(
     """
     configs = chosen(workspace.settings, modalities)
     keep_one_clock(workspace.state, workspace.settings.time, workspace.catalog.interactions)
-    until = workspace.timeline.graph_until
     with watch.task("who chose what"):
         choices = _choices(workspace)
-    tunables: dict[Modality, Tunable] = {}
-    features: dict[Modality, Features] = {}
     set_aside = SetAside(workspace.store)
-    for config in configs:
-        with watch.task(f"{config.modality} encoder {config.encoder}"):
-            tunables[config.modality] = registry.create(config, until=until)
-        features[config.modality] = _features(
-            workspace, config, tunables[config.modality], choices, set_aside, watch
-        )
+    tunables, features = _opened(workspace, configs, choices, set_aside=set_aside, watch=watch)
     folder = workspace.settings.paths.models / FOLDER / _key(workspace, tunables, choices, features)
     is_new = not (folder / FINISHED).exists()
     with _stages(watch) as told:
@@ -134,29 +126,36 @@ def _choices(workspace: Workspace) -> Choices:
     return read_choices(events, until=workspace.timeline.graph_until, item_ids=workspace.item_ids)
 
 
-def _features(
+def _opened(
     workspace: Workspace,
-    config: EncoderConfig,
-    tunable: Tunable,
+    configs: Sequence[EncoderConfig],
     choices: Choices,
+    *,
     set_aside: SetAside,
     watch: Watch,
-) -> Features:
-    """The frozen vectors of all items, those the store lacks embedded into it."""
-    tally = bring_up_to_date(
-        workspace,
-        config,
-        tunable.embedder,
-        consent=Consent(),
-        set_aside=set_aside,
-        watch=watch,
-    )
-    if tally.space is None:
-        raise ValueError(
-            f"no item has {config.modality} content that could be embedded: leave "
-            f"{config.modality} out of --modality"
+) -> tuple[dict[Modality, Tunable], dict[Modality, Features]]:
+    """The encoders, and their frozen vectors of all items; what the store lacks is embedded."""
+    tunables: dict[Modality, Tunable] = {}
+    features: dict[Modality, Features] = {}
+    for config in configs:
+        modality = config.modality
+        with watch.task(f"{modality} encoder {config.encoder}"):
+            tunables[modality] = registry.create(config, until=workspace.timeline.graph_until)
+        tally = bring_up_to_date(
+            workspace,
+            config,
+            tunables[modality].embedder,
+            consent=Consent(),
+            set_aside=set_aside,
+            watch=watch,
         )
-    return aligned(workspace.store.read(tally.space), choices.item_ids)
+        if tally.space is None:
+            raise ValueError(
+                f"no item has {modality} content that could be embedded: leave {modality} out of "
+                "--modality"
+            )
+        features[modality] = aligned(workspace.store.read(tally.space), choices.item_ids)
+    return tunables, features
 
 
 def _items(workspace: Workspace, choices: Choices) -> list[Item]:
@@ -226,20 +225,33 @@ def _summary(
     base: Path | None,
     is_new: bool,
 ) -> Summary:
-    rows = []
-    notes = [_verdict(made.recalls)]
+    notes = [_verdict(made.recalls), _cost(made)]
     for config in configs:
-        encoder = made.encoders[str(config.modality)]
-        rows.append(
-            (
-                str(config.modality),
-                config.encoder,
-                str(made.config["method"]),
-                encoder.num_trained,
-                encoder.num_parameters,
-                f"{encoder.trained_share:.2%}",
-            )
-        )
+        path = _as_written(folder / str(config.modality), base)
+        notes.append(f'[[encoders]] of {config.modality}: adapter = "{path}"')
+    notes.append("then `sommelier embed` fills the new space, and train and index follow")
+    return Summary(
+        title="Tuned" if is_new else "Nothing new to tune: these are tuned",
+        header=("modality", "encoder", "method", "trained", "of parameters", "share"),
+        rows=tuple(_row(config, made) for config in configs),
+        notes=tuple(notes),
+        is_new=is_new,
+    )
+
+
+def _row(config: EncoderConfig, made: "Tuning") -> tuple[str | int, ...]:
+    encoder = made.encoders[str(config.modality)]
+    return (
+        str(config.modality),
+        config.encoder,
+        str(made.config["method"]),
+        encoder.num_trained,
+        encoder.num_parameters,
+        f"{encoder.trained_share:.2%}",
+    )
+
+
+def _cost(made: "Tuning") -> str:
     seconds = ", ".join(
         f"{name.replace('_', ' ')} {spent:,.1f} s"
         for name, spent in made.seconds.items()
@@ -248,20 +260,7 @@ def _summary(
     peak = f"peak memory {made.memory['peak_mib']:,.0f} MiB"
     if made.memory["peak_device_mib"]:
         peak += f", of the device {made.memory['peak_device_mib']:,.0f} MiB"
-    notes.append(f"{seconds}; {peak}")
-    for config in configs:
-        path = _as_written(folder / str(config.modality), base)
-        notes.append(f'[[encoders]] of {config.modality}: adapter = "{path}"')
-    notes.append(
-        "then `sommelier embed` makes the vectors of the new space, and train and index follow"
-    )
-    return Summary(
-        title="Tuned" if is_new else "Nothing new to tune: these are tuned",
-        header=("modality", "encoder", "method", "trained", "of parameters", "share"),
-        rows=tuple(rows),
-        notes=tuple(notes),
-        is_new=is_new,
-    )
+    return f"{seconds}; {peak}"
 
 
 def _verdict(recalls: Mapping[str, float]) -> str:
