@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FOLDER = "tuned"  # among the models
 FINISHED = "tuning.json"
 TASKS = {"recommender": "stage 1: a recommender, epochs", "encoders": "stage 2: encoders, steps"}
-NO_MATTER = ("save_every", "max_trained_share")  # for the result
+NO_MATTER = ("save_every",)  # for the result
 
 
 def tune_encoders(

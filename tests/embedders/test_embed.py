@@ -195,6 +195,20 @@ def test_vectors_trained_on_events_are_true_from_the_training_cut() -> None:
     assert batch.event_timestamps == [CREATED]
 
 
+def test_weights_tuned_on_events_read_an_item_that_came_later_from_when_it_came() -> None:
+    embedder = Lengths()
+    embedder.until = CREATED
+    later, earlier = (
+        replace(item, created_at=moment)
+        for item, moment in zip(items("a", "b"), (NOW, EPOCH), strict=True)
+    )
+    (batch,) = run(embedder, [later, earlier])
+    assert batch.event_timestamps == [NOW, CREATED]
+    embedder.is_looked_up = True  # vectors that were made elsewhere hold from their cut
+    (batch,) = run(embedder, [later, earlier])
+    assert batch.event_timestamps == [CREATED, CREATED]
+
+
 def test_graph_vectors_without_a_cut_are_true_from_now_as_they_know_every_event() -> None:
     embedder = Lengths()
     embedder.space = replace(Lengths.space, modality=Modality.GRAPH)

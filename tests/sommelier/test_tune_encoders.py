@@ -147,6 +147,7 @@ def test_what_happens_after_the_graphs_cut_changes_nothing(catalog: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three processes import their libraries anew
 def test_a_killed_run_goes_on_and_ends_where_an_unkilled_one_does(catalog: Path) -> None:
     catalog.write_text(SETTINGS + encoders())
     write_events(catalog.parent)
@@ -215,6 +216,16 @@ def test_encoders_that_cannot_be_tuned_are_refused_by_name(
     path.write_text(tables)
     with pytest.raises(ValueError, match=message):
         tune_encoders(Workspace(load(path)), watch=Unwatched(), modalities=modalities)
+
+
+@pytest.mark.slow
+def test_a_share_that_is_no_longer_allowed_is_refused_though_it_was_tuned(catalog: Path) -> None:
+    catalog.write_text(SETTINGS + encoders())
+    write_events(catalog.parent)
+    tune_encoders(Workspace(load(catalog)), watch=Unwatched(), modalities=["text"])
+    strict = Workspace(load(catalog, overrides=["tuning.max_trained_share=0.01"]))
+    with pytest.raises(ValueError, match=r"max_trained_share allows 1\.00%; lower rank"):
+        tune_encoders(strict, watch=Unwatched(), modalities=["text"])
 
 
 def test_a_method_that_does_not_fit_fails_before_anything_is_trained(catalog: Path) -> None:
