@@ -1,6 +1,6 @@
 """The route has seen nothing of the future, and a planted leak is caught where it was planted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 import sommelier.index
 import sommelier.train
 import sommelier.workspace
+from embedders.texts import TextSource
 from retrieval.concatenated import concatenate
 from retrieval.popularity import popularity
 from sommelier import demo_shop
@@ -24,6 +25,19 @@ from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
 from tests.sommelier.conftest import SETTINGS, Run
 
+Asked = tuple[str, datetime]
+WRITTEN = """
+[summaries]
+enabled = true
+
+[preferences]
+enabled = true
+
+[ranker.prompt]
+candidates = "both"
+summary_tokens = 6
+preference_tokens = 12
+"""
 Pair = tuple[Traveler, Traveler]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -31,11 +45,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The settings of a shop half of whose items come while it is open, some behind the cut."""
+    """The settings of a shop half of whose items come while it is open, some behind the cut, and
+    of whose items and users is written."""
     folder = tmp_path_factory.mktemp("audited")
     config = demo_shop.ShopConfig(num_items=60, num_users=60, late_share=0.6)
     demo_shop.write(folder / "catalog", config=config)
-    (folder / "sommelier.toml").write_text(SETTINGS)
+    (folder / "sommelier.toml").write_text(SETTINGS + WRITTEN)
     return folder / "sommelier.toml"
 
 
@@ -108,6 +123,19 @@ def _again(pair: Pair) -> None:
     for one in pair:
         for stage in (index, publish):
             stage(one.workspace, watch=Unwatched())
+
+
+def test_preferences_as_of_now_are_found_in_the_answers(
+    workspace: Workspace, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_now(one: Workspace, source: TextSource, pairs: Sequence[Asked]) -> list[str | None]:
+        now = one.store.read_texts(source)
+        return [now[user_id].text if user_id in now else None for user_id, _ in pairs]
+
+    monkeypatch.setattr(Workspace, "texts_as_of", of_now)
+    audited = found(workspace, pair)
+    assert [one.stage for one in audited.differences] == ["answers"]
+    assert audited.differences[0].name[0] in "45", "orders and scores; retrieval reads none"
 
 
 def test_centers_over_all_items_are_found_there(
