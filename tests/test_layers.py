@@ -79,11 +79,13 @@ def test_every_file_of_a_room_is_installed() -> None:
 
 
 WHOLE_ROUTES = {  # what no single file promises
+    "tests/embedders/summaries/test_served.py",
     "tests/evaluation/test_resume.py",
     "tests/feature_repo/test_feast_traps.py",
     "tests/feature_repo/test_point_in_time.py",
     "tests/feature_repo/test_production.py",
     "tests/feature_repo/test_reader_down.py",
+    "tests/feature_repo/test_texts_served.py",
     "tests/ranker/service/test_anytime.py",
     "tests/ranker/service/test_faults_calls.py",
     "tests/ranker/service/test_faults_generations.py",
@@ -96,6 +98,7 @@ WHOLE_ROUTES = {  # what no single file promises
     "tests/ranker/test_determinism.py",
     "tests/sommelier/test_production.py",
     "tests/sommelier/test_resume.py",
+    "tests/sommelier/test_summaries_route.py",
 }
 
 
