@@ -29,7 +29,8 @@ def test_content_is_true_from_its_last_stated_time_and_else_from_the_epoch(
 
 
 def test_modalities_sort_by_name_and_read_as_their_name() -> None:
-    assert sorted(Modality) == [Modality.AUDIO, Modality.GRAPH, Modality.IMAGE, Modality.TEXT]
+    names = ["audio", "graph", "image", "summary", "text"]
+    assert [str(one) for one in sorted(Modality)] == names == list(Modality)
     assert f"{Modality.AUDIO}" == "audio"
 
 
