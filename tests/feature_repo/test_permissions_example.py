@@ -24,7 +24,7 @@ def applied(
     settings = repo_config.load(repo_config.EMBEDDED, root=root)
     store = feast.FeatureStore(config=RepoConfig(**settings, repo_path=root))
     held = [one for one in vars(permissions_example).values() if isinstance(one, Permission)]
-    objects = views.build(root, {}, {})
+    objects = views.build(root, {}, {}, {})
     store.apply([*objects, *held])
     again = Store(Path(root))
     again.apply()  # ours leaves them alone
