@@ -64,7 +64,7 @@ def movielens(folder: Path) -> Settings:
 
 
 def with_effort(settings: Settings, effort: Effort) -> Settings:
-    """The same with less training, where quick: some three minutes for the demo shop."""
+    """The same with less training, where quick, and items half as long in prompts."""
     if effort is Effort.FULL:
         return settings
     ranker = settings.ranker
@@ -84,6 +84,11 @@ def with_effort(settings: Settings, effort: Effort) -> Settings:
     return replace(
         settings,
         sequence=sequence,
-        ranker=replace(ranker, llm=replace(ranker.llm, embedded=embedded), training=training),
+        ranker=replace(
+            ranker,
+            fusion=replace(ranker.fusion, num_tokens=2),
+            llm=replace(ranker.llm, embedded=embedded),
+            training=training,
+        ),
         evaluation=replace(settings.evaluation, samples=5000),
     )
