@@ -79,7 +79,7 @@ def with_effort(settings: Settings, effort: Effort) -> Settings:
         num_negatives=512,
     )
     training = replace(
-        ranker.training, single_modality_steps=30, fusion_steps=150, max_examples=4000
+        ranker.training, single_modality_steps=20, fusion_steps=100, max_examples=4000
     )
     return replace(
         settings,
