@@ -1,17 +1,9 @@
-"""A training's whole state in, one file out, and back: what an interrupted run goes on from.
+"""A training's whole state in, one file out, and back: what an interrupted run goes on from."""
 
-One safetensors file, since a state of two files could be of two moments. What is no tensor is
-JSON in its header. The file appears whole or not at all: a run that is killed while writing goes
-on from the file before.
-"""
-
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from embedders import torchaudio_cpu
 
@@ -19,13 +11,11 @@ torchaudio_cpu.load()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from safetensors import SafetensorError, safe_open  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from embedders import state_file  # noqa: E402
 from feature_repo.atomic import publish  # noqa: E402
 
-FACTS = "facts"
 DIVIDER = "/"  # between a group's name and a tensor's
 
 Tensors = Mapping[str, Tensor]
@@ -46,20 +36,7 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write it in the place of the one before."""
-        tensors = {
-            f"{group}{DIVIDER}{name}": value.detach().to("cpu", copy=True).contiguous()
-            for group, named in self.groups.items()
-            for name, value in named.items()
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-        try:
-            save_file(tensors, temporary, metadata={FACTS: json.dumps(self.facts)})
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        state_file.write(path, self.facts, self.groups, divider=DIVIDER, publish=publish)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
@@ -68,14 +45,9 @@ class Checkpoint:
         Raises:
             CheckpointError: the file is damaged.
         """
-        groups: dict[str, dict[str, Tensor]] = {}
         try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {})[FACTS])
-                for key in file.keys():  # noqa: SIM118 - no mapping
-                    group, _, name = key.partition(DIVIDER)
-                    groups.setdefault(group, {})[name] = file.get_tensor(key)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            facts, groups = state_file.read(path, divider=DIVIDER)
+        except ValueError as error:
             raise CheckpointError(
                 f"{path} is damaged ({error}): delete it, and training begins anew"
             ) from error
@@ -98,21 +70,6 @@ def set_generators(
     torch.set_rng_state(tensors["cpu"])
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Its moments and step counts, by place of the parameter and name."""
-    state = optimizer.state_dict()["state"]
-    return {f"{place}.{name}": value for place, own in state.items() for name, value in own.items()}
-
-
-def set_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`, for one that was made of the same parameters."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        place, _, name = key.partition(".")
-        state.setdefault(int(place), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def copy(tensors: Tensors) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from embedders import state_file  # noqa: E402
 from ranker import checkpoints  # noqa: E402
 from ranker.batches import Batches, Drawn  # noqa: E402
 from ranker.checkpoints import Checkpoint  # noqa: E402
@@ -130,7 +131,7 @@ class Trainer:
         if left is not None:
             groups = left.groups
             checkpoints.set_generators(self._rng, left.facts["generator"], groups["generators"])
-            checkpoints.set_optimizer(optimizer, groups.get("optimizer", {}))
+            state_file.set_optimizer(optimizer, groups.get("optimizer", {}))
             self._batches.queue = left.facts["queue"]
             self._best, self._reference = (
                 {name: value.to(self._device) for name, value in groups.get(group, {}).items()}
@@ -231,7 +232,7 @@ class Trainer:
             groups={
                 "weights": dict(self._weights),
                 "generators": tensors,
-                "optimizer": {} if optimizer is None else checkpoints.optimizer_tensors(optimizer),
+                "optimizer": {} if optimizer is None else state_file.optimizer_tensors(optimizer),
                 "best": self._best,
                 "reference": self._reference,
             },

@@ -1,23 +1,15 @@
-"""A tuning's state in, one safetensors file out, and back: what an interrupted run goes on from.
+"""A tuning's state in, one file out, and back: what an interrupted run goes on from."""
 
-Facts are JSON in the header. The file appears whole or not at all: a run that is killed while
-writing goes on from the file before.
-"""
-
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-FACTS = "facts"
+from embedders import state_file
+
 DIVIDER = "|"  # between a group's name and a tensor's
 
 
@@ -30,20 +22,7 @@ class Saved:
 
     def write(self, path: Path) -> None:
         """Put it in the place of the one before."""
-        tensors = {
-            f"{group}{DIVIDER}{name}": value.detach().to("cpu", copy=True).contiguous()
-            for group, named in self.groups.items()
-            for name, value in named.items()
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-        try:
-            save_file(tensors, temporary, metadata={FACTS: json.dumps(self.facts)})
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        state_file.write(path, self.facts, self.groups, divider=DIVIDER, publish=Path.replace)
 
     @classmethod
     def read(cls, path: Path) -> "Saved":
@@ -52,14 +31,9 @@ class Saved:
         Raises:
             ValueError: the file is damaged; the message says what to delete.
         """
-        groups: dict[str, dict[str, Tensor]] = {}
         try:
-            with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {})[FACTS])
-                for key in file.keys():  # noqa: SIM118 - no mapping
-                    group, _, name = key.partition(DIVIDER)
-                    groups.setdefault(group, {})[name] = file.get_tensor(key)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            facts, groups = state_file.read(path, divider=DIVIDER)
+        except ValueError as error:
             raise ValueError(
                 f"{path} is damaged ({error}): delete it, and tuning begins anew"
             ) from error
@@ -86,18 +60,3 @@ def put(tensors: Iterable[tuple[str, Tensor]], values: Mapping[str, Tensor], *, 
                 f"{tuple(named[name].shape)}): delete it, and tuning begins anew"
             )
         named[name].copy_(value)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Its moments and step counts, by place of the parameter and name."""
-    state = optimizer.state_dict()["state"]
-    return {f"{place}.{name}": value for place, own in state.items() for name, value in own.items()}
-
-
-def set_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`, for one that was made of the same parameters."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        place, _, name = key.partition(".")
-        state.setdefault(int(place), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

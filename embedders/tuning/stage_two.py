@@ -31,12 +31,13 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from embedders.items import Item, Modality
+from embedders.state_file import optimizer_tensors, set_optimizer
 from embedders.tuning.base import Tunable
 from embedders.tuning.batches import Batch, Batches
 from embedders.tuning.choices import Choices
 from embedders.tuning.config import TuningConfig
 from embedders.tuning.recommender import Live, Recommender
-from embedders.tuning.saved import Saved, optimizer_tensors, put, set_optimizer
+from embedders.tuning.saved import Saved, put
 from embedders.tuning.stage_one import OnProgress
 from embedders.tuning.transfer import transfer_loss
 

@@ -194,7 +194,18 @@ class Process:
         return code
 
     async def end(self, *, patience_s: float) -> None:
-        """Lets it end what it computes, or kills it after so many seconds."""
+        """Lets it end what it computes, or kills it after so many seconds.
+
+        A caller that is cancelled meanwhile waits all the same: no child outlives this.
+        """
+        ending = asyncio.create_task(self._end(patience_s))
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await ending
+            raise
+
+    async def _end(self, patience_s: float) -> None:
         self._send({"kind": "quit"})
         try:
             await asyncio.to_thread(self._child.wait, patience_s)

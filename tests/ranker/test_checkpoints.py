@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from embedders import state_file
 from ranker import checkpoints
 from ranker.checkpoints import Checkpoint, CheckpointError
 
@@ -66,11 +67,11 @@ def test_an_optimizer_goes_on_where_it_was() -> None:
     unused = torch.nn.Parameter(torch.tensor([5.0]))
     optimizer = torch.optim.AdamW([unused, weight], lr=0.1)
     middle = [stepped(weight, optimizer) for _ in range(3)][-1]
-    tensors = checkpoints.copy(checkpoints.optimizer_tensors(optimizer))
+    tensors = checkpoints.copy(state_file.optimizer_tensors(optimizer))
     end = [stepped(weight, optimizer) for _ in range(3)][-1]
     other = torch.nn.Parameter(middle.clone())
     again = torch.optim.AdamW([torch.nn.Parameter(torch.tensor([5.0])), other], lr=0.1)
-    checkpoints.set_optimizer(again, tensors)
+    state_file.set_optimizer(again, tensors)
     assert torch.equal([stepped(other, again) for _ in range(3)][-1], end)
 
 

@@ -79,7 +79,7 @@ def test_two_processes_train_what_one_does(loss: Loss, llm_folder: Path, tmp_pat
     assert done.returncode == 0, done.stderr
     (one,), (two,) = ((tmp_path / name / "adapters").iterdir() for name in ("one", "two"))
     assert one.name == two.name, "how many trained it is not in the name"
-    assert done.stdout.split() == [str(two)] * 2, "both know where it is"
+    assert done.stdout.count(str(two)) == 2, "both know where it is"  # two may share a line
     for name in (models.WEIGHTS, "lora/shared/adapter_model.safetensors"):
         expected, found = load_file(one / name), load_file(two / name)
         assert expected.keys() == found.keys()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from embedders.tuning.saved import Saved, optimizer_tensors, put, set_optimizer
+from embedders.tuning.saved import Saved, put
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -36,21 +36,3 @@ def test_tensors_of_another_model_are_refused(tmp_path: Path) -> None:
         put(own.items(), {"x": torch.ones(2), "y": torch.ones(2)}, path=tmp_path)
     with pytest.raises(ValueError, match=r"x is \(3,\), not \(2,\)"):
         put(own.items(), {"x": torch.ones(3)}, path=tmp_path)
-
-
-def test_an_optimizer_goes_on_as_if_it_had_never_stopped() -> None:
-    def stepped(weight: torch.nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        torch.autograd.backward((weight**2).sum())
-        optimizer.step()
-
-    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-    optimizer = torch.optim.AdamW([weight])
-    stepped(weight, optimizer)
-    other = torch.nn.Parameter(weight.detach().clone())
-    resumed = torch.optim.AdamW([other])
-    kept = {name: one.clone() for name, one in optimizer_tensors(optimizer).items()}
-    set_optimizer(resumed, kept)
-    stepped(weight, optimizer)
-    stepped(other, resumed)
-    assert other.tolist() == weight.tolist()

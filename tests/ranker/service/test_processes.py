@@ -23,7 +23,7 @@ from feature_repo.base import Unreachable
 from ranker.limits import ServerConfig, ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
-from ranker.service.process import WorkerFailed
+from ranker.service.process import Process, WorkerFailed
 from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, running, serve
 from tests.ranker import served_processes
@@ -51,6 +51,12 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < give_up, "it never came true"
         time.sleep(0.005)
+
+
+def children() -> set[int]:
+    """This process's, a zombie too."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text().split()}
 
 
 def is_alive(pid: int) -> bool:
@@ -270,6 +276,28 @@ def test_what_goes_wrong_in_a_worker_is_told_as_if_it_were_here() -> None:
 def test_a_worker_that_cannot_load_says_why(fault: str, kind: type[Exception], told: str) -> None:
     with pytest.raises(kind, match=told):
         asyncio.run(processes(launch(fault=fault), num=2))
+
+
+def test_a_worker_given_up_twice_while_it_loads_is_ended(tmp_path: Path) -> None:
+    (tmp_path / NOT_YET).touch()
+
+    async def given_up() -> None:
+        before = children()
+        start = Process.start(
+            loader=LOADER, arguments={"folder": str(tmp_path)}, limits=ServiceLimits()
+        )
+        starting = asyncio.create_task(start)
+        while children() == before:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)  # it waits for the child's word now
+        starting.cancel()
+        await asyncio.sleep(0)  # it ends the child now
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert children() == before
+
+    asyncio.run(given_up())
 
 
 def test_no_number_of_processes_is_refused() -> None:
