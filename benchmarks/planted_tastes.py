@@ -42,14 +42,15 @@ from ranker.loaded import LoadedGeneration
 from ranker.ranking import Ranking
 from retrieval.candidates import Query
 from retrieval.concatenated import SEQUENCE
-from sommelier import demo_shop, presets, settings_file
-from sommelier.asked import AskedQueries
+from sommelier import presets, settings_file
+from sommelier.commands.options import terminal
 from sommelier.commented import commented
 from sommelier.console import ConsoleWatch
-from sommelier.demo import STAGES
+from sommelier.demo import shop as demo_shop
+from sommelier.demo.tour import STAGES
 from sommelier.effort import Effort
-from sommelier.evaluate import judged
-from sommelier.options import terminal
+from sommelier.evaluating.asked import AskedQueries
+from sommelier.evaluating.evaluate import judged
 from sommelier.serve import loaded
 from sommelier.watch import Unwatched, Watch
 from sommelier.workspace import Workspace

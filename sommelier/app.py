@@ -19,7 +19,7 @@ def main() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        from sommelier.commands import app
+        from sommelier.commands.route import app
     except ModuleNotFoundError as error:
         # Only for what a smaller installation lacks: a fault of our own must not hide behind it.
         if (error.name or "").partition(".")[0] not in ("typer", "rich", "pydantic"):

@@ -17,8 +17,8 @@ from retrieval.concatenated import ItemVectors
 from retrieval.manifest import Manifest
 from retrieval.popularity import popularity
 from sommelier.state import digest
-from sommelier.train import Trained, trained
-from sommelier.tune import moments
+from sommelier.training.train import Trained, trained
+from sommelier.training.tune import moments
 from sommelier.watch import Advance, Summary, Watch
 from sommelier.workspace import Workspace, space_facts
 

@@ -14,7 +14,7 @@ from ranker.adapter_facts import read_facts
 from ranker.generation import Generation, GenerationError, Generations
 from retrieval.build import load as load_index
 from sommelier.index import fused_space
-from sommelier.train import trained
+from sommelier.training.train import trained
 from sommelier.watch import Summary, Watch
 from sommelier.workspace import Workspace
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from sommelier import demo_shop
-from sommelier.commands import app
+from sommelier.commands.route import app
+from sommelier.demo import shop as demo_shop
 
 Run = Callable[..., Result]
 

@@ -14,7 +14,7 @@ from ranker import tokens
 from sommelier import index
 from sommelier.index import content_hashes, fused_space, index_key
 from sommelier.settings_file import load
-from sommelier.train import trained
+from sommelier.training.train import trained
 from sommelier.workspace import Workspace
 
 

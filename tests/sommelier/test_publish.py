@@ -14,7 +14,7 @@ from ranker.loaded import load as load_generation
 from sommelier.compact import ids_in_use
 from sommelier.publish import generations, overview, publish, releases, roll_back
 from sommelier.settings_file import load
-from sommelier.train import trained
+from sommelier.training.train import trained
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
 from tests.feature_repo.texts import SUMMARY, write_texts

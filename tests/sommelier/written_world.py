@@ -11,9 +11,9 @@ from embedders.summaries.preference import PreferenceTeller
 from sommelier.set_aside import SetAside
 from sommelier.settings import PreferenceSettings, Settings, SummarySettings
 from sommelier.settings_file import resolve
-from sommelier.told import Run
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
+from sommelier.writing.told import Run
 
 DAY = "2024-03-{:02}T12:00:00Z"
 Event = tuple[str, str, int]

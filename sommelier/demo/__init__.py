@@ -1,0 +1,1 @@
+"""Shows: a shop of planted tastes comes in, the whole route goes by, numbers go out."""
