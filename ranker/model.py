@@ -233,8 +233,9 @@ class RankerModel(nn.Module):
         return embedded_TH.to(words.dtype).view(*codes.shape, embedded_TH.shape[1])
 
     def _look_up(self, kind: int, places: Tensor, items_RH: Tensor, evidence_EH: Tensor) -> Tensor:
+        # By `embedding`: several threads add up the gradients of `items_RH[places]` in any order.
         if kind == ITEM:
-            return items_RH[places.to(items_RH.device)].to(self.device)
+            return nn.functional.embedding(places.to(items_RH.device), items_RH).to(self.device)
         places = places.to(self.device)
         if kind == WORD:
             return self._words(places)
@@ -243,7 +244,7 @@ class RankerModel(nn.Module):
             return behaviors
         if not self.config.has_evidence:
             raise ValueError("has_evidence is off: write branches with slot=None")
-        return evidence_EH[places] * self.size
+        return nn.functional.embedding(places, evidence_EH) * self.size
 
     def _words(self, tokens: Tensor) -> Tensor:
         """As the LLM embeds them; some scale their table's rows."""

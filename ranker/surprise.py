@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from torch import Tensor  # noqa: E402
-from torch.nn.functional import cross_entropy, linear  # noqa: E402
+from torch.nn.functional import cross_entropy, embedding, linear  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
 
@@ -118,5 +118,7 @@ def surprise(hidden_BTH: Tensor, found: Labels, head: WordHead) -> Tensor:
         torch.from_numpy(one).to(device)
         for one in (found.rows_L, found.places_L, found.words_L, found.shares_L)
     )
-    surprises_L = head(hidden_BTH[rows_L, places_L], words_L)
+    # By `embedding`: places repeat, and several threads add up an index's gradients in any order.
+    told_L = rows_L * hidden_BTH.shape[1] + places_L
+    surprises_L = head(embedding(told_L, hidden_BTH.flatten(0, 1)), words_L)
     return (surprises_L * shares_L).sum() / len(hidden_BTH)

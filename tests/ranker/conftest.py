@@ -1,8 +1,10 @@
 """One tiny LLM and one adapter trained around it, made once; tests only read them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from feature_repo.store import Store
 from ranker import model as models
@@ -46,3 +48,12 @@ def shop(
     store = Store(root / "store")
     fill(store, adapter)
     return Shop(store=store, generations=publish(root, adapter, llm_folder, store=store))
+
+
+@pytest.fixture
+def several_threads() -> Iterator[None]:
+    """Torch computes on four threads, as training may, and not on one, as tests do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)

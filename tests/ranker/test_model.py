@@ -431,3 +431,21 @@ def test_soft_tokens_come_back_in_the_very_size_that_they_were_saved_in(llm_fold
         model.load_own_state(state)
         assert torch.equal(model.size.detach(), size)
         assert torch.equal(model.own_state()["scale"], state["scale"])
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_items_gradients_have_equal_bits_in_every_run_on_several_threads(llm_folder: Path) -> None:
+    model = fresh(llm_folder)
+    random = torch.Generator().manual_seed(1)
+    tokens_RH = torch.randn(40, 32, generator=random)
+    places_T = torch.randint(0, 40, (4000,), generator=random)
+    codes_T = (ITEM * STRIDE + places_T).numpy()
+    weights_TH = torch.randn(4000, 32, generator=random)
+
+    def gradient() -> bytes:
+        items_RH = tokens_RH.clone().requires_grad_()
+        (model.embed(codes_T, items_RH, torch.zeros(0)) * weights_TH).sum().backward()
+        assert items_RH.grad is not None
+        return items_RH.grad.numpy().tobytes()
+
+    assert len({gradient() for _ in range(20)}) == 1

@@ -16,7 +16,7 @@ from ranker.evidence import features
 from ranker.layout import lay_out
 from ranker.model import RankerModel, tensors
 from ranker.prompts import BEHAVIOR, STRIDE, WORD, Codes
-from ranker.surprise import Spoken, WordHead, labels
+from ranker.surprise import Labels, Spoken, WordHead, labels, surprise
 from tests.ranker import family_world, model_world
 from tests.ranker.test_batches import EXAMPLES, ITEMS, config, first, fresh
 
@@ -226,3 +226,26 @@ def test_half_precision_of_the_llm_is_as_near_as_its_numbers(llm_folder: Path) -
     assert losses[0].dtype == losses[1].dtype == torch.float32
     assert losses[0] != losses[1]
     torch.testing.assert_close(losses[1], losses[0], atol=0.05, rtol=0)
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_gradients_have_equal_bits_in_every_run_on_several_threads(
+    llm_folder: Path, tmp_path: Path
+) -> None:
+    head = WordHead(model_of("embedded", llm_folder, tmp_path).llm.model)
+    random = np.random.default_rng(1)
+    hidden_BTH = torch.from_numpy(random.normal(size=(2, 20, 32)).astype(np.float32))
+    found = Labels(
+        rows_L=random.integers(0, 2, 3000),
+        places_L=random.integers(0, 20, 3000),
+        words_L=random.integers(0, 200, 3000),
+        shares_L=random.random(3000, dtype=np.float32),
+    )
+
+    def gradient() -> bytes:
+        given_BTH = hidden_BTH.clone().requires_grad_()
+        surprise(given_BTH, found, head).backward()
+        assert given_BTH.grad is not None
+        return given_BTH.grad.numpy().tobytes()
+
+    assert len({gradient() for _ in range(10)}) == 1
