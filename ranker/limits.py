@@ -4,6 +4,7 @@ Light to import, so that settings can be read without loading gRPC. A limit is a
 callers (they read it with GetInfo): a request beyond it is refused, never cut in silence.
 """
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ FILTER_CAN_HOLD = {
     "filter_values": filters.MAX_VALUES,
     "filter_item_ids": filters.MAX_IDS,
 }
+DEVICE = re.compile(r"cuda:(\d{1,4})")
 MAY_BE_NONE = {"queue", "text_length", "vector_bytes", *FILTER_CAN_HOLD}
 
 
@@ -85,7 +87,7 @@ class ServerConfig:
 
     Raises:
         ValueError: a port outside 0 to 65535, a negative size or age, a number of nothing at all,
-            or half of what TLS needs.
+            no GPU's name, or half of what TLS needs.
     """
 
     host: str = "127.0.0.1"
@@ -115,6 +117,10 @@ class ServerConfig:
     processes: int = 0
     """Worker processes, each with a generation of its own in memory; 0 computes in threads of the
     server's process, as many as limits.workers."""
+    devices: tuple[str, ...] = ()
+    """GPUs such as "cuda:0", for worker processes: the first one's, the second one's, and around
+    again; each sees its own alone. Without any, all that there are, where ranker.llm.device leaves
+    the choice."""
     grace_s: float = 5.0
     """How long requests under way may take to end when the server is told to stop."""
     feature_cache_bytes: int = 512 * 2**20
@@ -164,11 +170,19 @@ class ServerConfig:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"server.{name} must not be negative, got {getattr(self, name)}")
+        self._check_devices()
         self._check_observing()
         for name in ("port", "metrics_port", "rest_port"):
             port = getattr(self, name)
             if port is not None and not 0 <= port <= 65535:
                 raise ValueError(f"server.{name} must be between 0 and 65535, got {port}")
+
+    def _check_devices(self) -> None:
+        for device in self.devices:
+            if not DEVICE.fullmatch(device):
+                raise ValueError(f"server.devices are GPUs such as cuda:0, got {device!r}")
+        if self.devices and not self.processes:
+            raise ValueError("server.devices belongs to server.processes: set both")
 
     def _check_security(self) -> None:
         if (self.tls_certificate is None) != (self.tls_key is None):

@@ -4,11 +4,13 @@ The generation is loaded into this process, or into `server.processes` worker pr
 one only listens, and imports no model library. From then on the server follows CURRENT.
 """
 
+import asyncio
 import sys
 import tomllib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ranker.adapter_facts import read_facts
 from ranker.generation import Generations
 from ranker.service import logs
 from ranker.service.backends import Backend
@@ -16,6 +18,7 @@ from ranker.service.following import Follower, Prepare, in_thread
 from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, run_until_signal
 from ranker.serving import Serving
+from sommelier import gpus
 from sommelier.commented import commented
 from sommelier.settings_file import parse
 from sommelier.watch import Unwatched, Watch
@@ -90,23 +93,40 @@ def load_worker(*, settings: str, generation_id: str) -> Serving:
         generation_id: What to load.
 
     Raises:
-        ValueError: it is not there, or damaged.
+        ValueError: it is not there, or damaged, or torch does not see the GPU that is meant.
     """
+    import torch
+
     workspace = Workspace(parse(tomllib.loads(settings)))
     logs.write(sys.stderr, form=workspace.settings.server.log_format)
+    if workspace.settings.server.devices and not torch.cuda.is_available():
+        raise ValueError(
+            f"server.devices names GPUs, and torch {torch.__version__} sees none: install a torch "
+            "with CUDA that fits the driver, or leave server.devices out"
+        )
     return loaded(workspace, watch=Unwatched(), generation_id=generation_id)
 
 
 async def in_processes(workspace: Workspace, generation_id: str) -> Backend:
-    """The generation in as many worker processes as the settings say.
+    """The generation in as many worker processes as the settings say, on a GPU each if there are.
 
     Raises:
-        ValueError: a worker could not load it; the text says why.
+        ValueError: a worker could not load it, or a GPU is not there; the text says why.
     """
     settings = workspace.settings
     arguments = {"settings": commented(settings), "generation_id": generation_id}
-    launch = Launch(loader=LOADER, arguments=arguments)
+    told = await asyncio.to_thread(_environments, workspace, generation_id)
+    launch = Launch(loader=LOADER, arguments=arguments, environments=told)
     return await processes(launch, num=settings.server.processes, limits=settings.limits)
+
+
+def _environments(workspace: Workspace, generation_id: str) -> Sequence[Mapping[str, str]]:
+    adapter = Generations(workspace.settings.paths.generations).read(generation_id).adapter
+    return gpus.environments(
+        workspace.settings.server.devices,
+        device=read_facts(adapter).config.llm.device,
+        gpus=gpus.visible(),
+    )
 
 
 def serve(workspace: Workspace, *, watch: Watch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import socket
 import subprocess  # nosec B404
 import sys
@@ -66,9 +67,20 @@ class Process:
 
     @classmethod
     async def start(
-        cls, *, loader: str, arguments: Mapping[str, Any], limits: ServiceLimits
+        cls,
+        *,
+        loader: str,
+        arguments: Mapping[str, Any],
+        limits: ServiceLimits,
+        environment: Mapping[str, str] | None = None,
     ) -> Self:
         """A child that is ready.
+
+        Args:
+            loader: As in `Launch`.
+            arguments: Of the loader.
+            limits: Of requests.
+            environment: Beside this process's own.
 
         Raises:
             WorkerFailed: it could not load.
@@ -81,6 +93,7 @@ class Process:
                 [sys.executable, "-m", "ranker.service.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, **(environment or {})},
                 start_new_session=True,
             )
         try:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,9 @@ class Launch:
     arguments: Mapping[str, Any]
     """Of the function; JSON. They name one generation: a worker that is started anew must load the
     same as the others."""
+    environments: Sequence[Mapping[str, str]] = ()
+    """What workers are told beside this process's environment: the first one the first, and around
+    again. A worker that is started anew gets that of the one in whose place it stands."""
 
 
 async def processes(
@@ -82,7 +85,7 @@ class Processes(Backend):
 
     async def start(self) -> None:
         """Starts all workers and returns when they have loaded."""
-        begun = [asyncio.create_task(self._begun()) for _ in range(self._num)]
+        begun = [asyncio.create_task(self._begun(place)) for place in range(self._num)]
         try:
             started = await asyncio.gather(*begun)
         except BaseException:
@@ -90,7 +93,9 @@ class Processes(Backend):
                 task.cancel()
             await asyncio.gather(*begun, return_exceptions=True)
             raise
-        self._keepers = [asyncio.create_task(self._keep(one)) for one in started]
+        self._keepers = [
+            asyncio.create_task(self._keep(one, place)) for place, one in enumerate(started)
+        ]
 
     @property
     def info(self) -> ServingInfo:
@@ -193,10 +198,14 @@ class Processes(Backend):
         process.begin(call, job, tell=told.put_nowait, end=end)
         return told
 
-    async def _begun(self) -> Process:
+    async def _begun(self, place: int) -> Process:
         """A worker that has loaded what the others have."""
+        told = self._launch.environments
         process = await Process.start(
-            loader=self._launch.loader, arguments=self._launch.arguments, limits=self._limits
+            loader=self._launch.loader,
+            arguments=self._launch.arguments,
+            limits=self._limits,
+            environment=told[place % len(told)] if told else None,
         )
         if self._info is None:
             self._info = process.info
@@ -210,8 +219,8 @@ class Processes(Backend):
         self._line.add(process)
         return process
 
-    async def _keep(self, process: Process) -> None:
-        """Starts another one whenever the worker dies."""
+    async def _keep(self, process: Process, place: int) -> None:
+        """Starts another one in the worker's place whenever it dies."""
         pause_s = FIRST_PAUSE_S
         while True:
             code = await process.died()
@@ -221,15 +230,15 @@ class Processes(Backend):
             log.error("worker %d died (%s); another one is started", process.pid, _cause(code))
             if process.age_s >= STABLE_S:
                 pause_s = FIRST_PAUSE_S
-            process, pause_s = await self._revived(pause_s)
+            process, pause_s = await self._revived(place, pause_s)
 
-    async def _revived(self, pause_s: float) -> tuple[Process, float]:
-        """A worker in another's place, and how long to wait before the next one."""
+    async def _revived(self, place: int, pause_s: float) -> tuple[Process, float]:
+        """A worker in this place, and how long to wait before the next one."""
         while True:
             await asyncio.sleep(pause_s)
             pause_s = min(MOST_PAUSE_S, 2 * pause_s)
             try:
-                return await self._begun(), pause_s
+                return await self._begun(place), pause_s
             except (WorkerFailed, Unreachable, OSError) as error:
                 log.error("no worker could be started, again in %.1f s: %s", pause_s, error)
 

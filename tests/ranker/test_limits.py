@@ -51,6 +51,8 @@ def test_the_cache_has_no_negative_size_or_age(name: str) -> None:
         ({"connections": 0}, "server.connections must be at least 1, got 0"),
         ({"streams": 0}, "server.streams must be at least 1, got 0"),
         ({"keepalive_s": 0.5}, "server.keepalive_s must be at least 1, got 0.5"),
+        ({"devices": ("cuda:0",)}, "server.devices belongs to server.processes: set both"),
+        ({"devices": ("cpu",), "processes": 1}, "server.devices are GPUs such as cuda:0, got"),
         ({"connection_age_s": -1.0}, "server.connection_age_s must not be negative, got -1.0"),
     ],
 )

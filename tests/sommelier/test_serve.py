@@ -19,9 +19,11 @@ from ranker.client import RankerClient
 from ranker.generation import MANIFEST, Generations
 from ranker.loaded import LoadedGeneration
 from ranker.ranking import Status
+from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, running
 from sommelier.ask import Wish, asked, from_server, here, last, there
-from sommelier.serve import in_processes, loaded
+from sommelier.commented import commented
+from sommelier.serve import LOADER, in_processes, loaded
 from sommelier.settings_file import load
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
@@ -151,12 +153,27 @@ def test_worker_processes_answer_bit_for_bit_as_this_process_does(
             assert from_server(server.address, explained, timeout_s=30).lines == local.lines
 
 
-def test_a_generation_that_is_not_there_is_told_by_the_worker_that_looked_for_it(
-    built: Path,
-) -> None:
+def test_a_generation_that_is_not_there_is_told(built: Path) -> None:
     workspace = Workspace(load(built, overrides=["server.processes=1"]))
     with pytest.raises(ValueError, match="g-000099"):
         asyncio.run(in_processes(workspace, "g-000099"))
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_any_worker_is_started(built: Path) -> None:
+    overrides = ["server.processes=1", 'server.devices=["cuda:9999"]']
+    workspace = Workspace(load(built, overrides=overrides))
+    with pytest.raises(ValueError, match=r"server\.devices names cuda:9999, and the GPUs"):
+        asyncio.run(in_processes(workspace, "g-000001"))
+
+
+def test_a_torch_that_does_not_see_the_gpu_is_told_instead_of_using_the_cpu(
+    built: Path,
+) -> None:
+    settings = load(built, overrides=["server.processes=1", 'server.devices=["cuda:0"]'])
+    arguments = {"settings": commented(settings), "generation_id": "g-000001"}
+    hidden = Launch(loader=LOADER, arguments=arguments, environments=[{"CUDA_VISIBLE_DEVICES": ""}])
+    with pytest.raises(ValueError, match="install a torch with CUDA"):
+        asyncio.run(processes(hidden, num=1))
 
 
 def test_the_command_serves_from_processes_without_a_model_library_of_its_own(

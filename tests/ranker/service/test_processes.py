@@ -85,6 +85,15 @@ def entered(folder: Path, number: int = 0) -> list[int]:
     return [int(path.name.split("-")[2]) for path in folder.glob(f"pass-{number}-*")]
 
 
+def told_of(pids: list[int], variable: str) -> list[str | None]:
+    """What the processes' environments say, as they were started."""
+    found = []
+    for pid in pids:
+        lines = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        found.append(dict(line.partition("=")[::2] for line in lines).get(variable))
+    return found
+
+
 def reason(error: Any) -> str:
     info = details_pb2.ErrorInfo()
     [packed] = [one for one in rpc_status.from_call(error).details if one.Is(info.DESCRIPTOR)]
@@ -334,6 +343,31 @@ def test_workers_end_with_a_server_that_was_killed() -> None:
     server.kill()
     server.communicate()
     until(lambda: not any(map(is_alive, pids)))
+
+
+def test_each_worker_has_its_own_environment_and_leaves_it_to_whoever_takes_its_place() -> None:
+    each = [{"CUDA_VISIBLE_DEVICES": name} for name in ("7", "GPU-5e1d")]
+    among = Launch(loader=LOADER, arguments={}, environments=each)
+    with served_processes.served(among, num=3) as (_, backend):
+        assert sorted(map(str, told_of(backend.pids, "CUDA_VISIBLE_DEVICES"))) == [
+            "7",
+            "7",
+            "GPU-5e1d",
+        ]
+        assert told_of(backend.pids, "PATH") == [os.environ["PATH"]] * 3
+        [place] = [
+            at
+            for at, name in enumerate(told_of(backend.pids, "CUDA_VISIBLE_DEVICES"))
+            if name != "7"
+        ]
+        gone = backend.pids[place]
+        os.kill(gone, signal.SIGKILL)
+        until(lambda: len(backend.pids) == 3 and gone not in backend.pids)
+        assert sorted(map(str, told_of(backend.pids, "CUDA_VISIBLE_DEVICES"))) == [
+            "7",
+            "7",
+            "GPU-5e1d",
+        ]
 
 
 def test_a_signal_to_all_leaves_the_end_of_the_workers_to_their_server() -> None:
