@@ -7,9 +7,13 @@ stage 1 every modality that is tuned is a part, and no other.
 
 Each tuning has a folder of its own under the models, named by all that it depends on: the same
 inputs find it finished, or go on where a killed run stood; others begin anew, and what settings
-already name as an adapter stays as it is.
+already name as an adapter stays as it is. What killed runs of other inputs left goes a week later,
+with the next tuning that ends: until then their settings may come back.
 """
 
+import re
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -40,6 +44,8 @@ FOLDER = "tuned"  # among the models
 FINISHED = "tuning.json"
 TASKS = {"recommender": "stage 1: a recommender, epochs", "encoders": "stage 2: encoders, steps"}
 NO_MATTER = ("save_every",)  # for the result
+KEY = re.compile("[0-9a-f]{16}")
+LEFT_S = 7 * 24 * 3600.0  # also longer than a run that is under way beside this one writes nothing
 
 
 def tune_encoders(
@@ -80,10 +86,12 @@ def tune_encoders(
             on_progress=told,
         )
     summary = _summary(made, configs, folder, base=base, is_new=is_new)
+    notes = []
     if set_aside.num:
-        told_of = f"{set_aside.num:,} rows were set aside. {set_aside.listed()}"
-        summary = replace(summary, notes=(*summary.notes, told_of))
-    return summary
+        notes.append(f"{set_aside.num:,} rows were set aside. {set_aside.listed()}")
+    if num_left := remove_left(folder.parent):
+        notes.append(f"removed what killed runs of other inputs left a week ago: {num_left:,}")
+    return replace(summary, notes=(*summary.notes, *notes))
 
 
 def chosen(settings: Settings, modalities: Sequence[str] | None) -> list[EncoderConfig]:
@@ -183,6 +191,21 @@ def _key(
         choices.digest,
         workspace.timeline.graph_until,
     )
+
+
+def remove_left(tuned: Path) -> int:
+    """Remove the folders of tunings that were killed and not gone on from for a week; how many."""
+    until = time.time() - LEFT_S
+    left = [
+        folder
+        for folder in tuned.iterdir()
+        if KEY.fullmatch(folder.name)  # no other is ours to remove
+        and not (folder / FINISHED).exists()
+        and max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < until
+    ]
+    for folder in left:
+        shutil.rmtree(folder)
+    return len(left)
 
 
 class _Stages:

@@ -15,7 +15,7 @@ import soundfile
 from embedders.items import Modality
 from feature_repo.base import Entity
 from sommelier.settings_file import load
-from sommelier.training.tune_encoders import tune_encoders
+from sommelier.training.tune_encoders import LEFT_S, remove_left, tune_encoders
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
 from tests.embedders import test_audio_auto as audio
@@ -138,9 +138,11 @@ def test_what_happens_after_the_graphs_cut_changes_nothing(catalog: Path) -> Non
     first = tune_encoders(Workspace(load(catalog)), watch=Unwatched(), modalities=["text"])
     assert first.is_new
     write_events(catalog.parent, after_the_cut="i05")
-    assert not tune_encoders(
-        Workspace(load(catalog)), watch=Unwatched(), modalities=["text"]
-    ).is_new
+    left = left_behind(catalog.parent / "models/tuned" / ("0" * 16), age_s=LEFT_S + 1)
+    again = tune_encoders(Workspace(load(catalog)), watch=Unwatched(), modalities=["text"])
+    assert not again.is_new
+    assert again.notes[-1] == "removed what killed runs of other inputs left a week ago: 1"
+    assert not left.exists()
     write_events(catalog.parent)
     other = Workspace(load(catalog, overrides=["tuning.seed=1"]))
     assert tune_encoders(other, watch=Unwatched(), modalities=["text"]).is_new
@@ -171,6 +173,32 @@ def test_a_killed_run_goes_on_and_ends_where_an_unkilled_one_does(catalog: Path)
         for name in ("killed", "whole")
     )
     assert one == two
+
+
+def left_behind(folder: Path, *names: str, age_s: float) -> Path:
+    """What a killed run leaves, and files of these names; last written to so long ago."""
+    names = ("stage_one.safetensors", "text/adapter_config.json", *names)
+    files = [folder / name for name in names]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    then = time.time() - age_s
+    for path in (*files, folder / "text", folder):
+        os.utime(path, (then, then))
+    return folder
+
+
+def test_what_a_killed_run_left_goes_a_week_later_and_nothing_else_does(tmp_path: Path) -> None:
+    fresh = left_behind(tmp_path / ("a" * 16), age_s=LEFT_S - 3600)
+    old = left_behind(tmp_path / ("b" * 16), age_s=LEFT_S + 1)
+    finished = left_behind(tmp_path / ("c" * 16), "tuning.json", age_s=LEFT_S + 1)
+    another = left_behind(tmp_path / "of-somebody-else", age_s=LEFT_S + 1)
+    resumed = left_behind(tmp_path / ("d" * 16), age_s=LEFT_S + 1)
+    (resumed / "checkpoint.safetensors").touch()
+    assert remove_left(tmp_path) == 1
+    assert set(tmp_path.iterdir()) == {fresh, finished, another, resumed}
+    assert not old.exists()
+    assert remove_left(tmp_path) == 0
 
 
 def start(catalog: Path, words: list[str]) -> subprocess.Popen[str]:
