@@ -15,7 +15,6 @@ Shape legend: N items, W windows, T time steps, D dimensions.
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -23,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders import torchaudio_cpu
-from embedders.checkpoint import CheckpointOptions, Prepared, load_encoder
-from embedders.differentiable import Differentiable
+from embedders.auto_embedder import AutoEmbedder
+from embedders.checkpoint import CheckpointOptions, Prepared
 from embedders.items import Item, Modality
 from embedders.media import file_digest
 from embedders.vectors import normalize
@@ -33,13 +32,13 @@ from embedders.waveform import LIMIT_S, check_limit, read_waveform
 torchaudio_cpu.load()
 
 import torch  # noqa: E402
-from transformers import AutoFeatureExtractor, AutoModel  # noqa: E402
+from transformers import AutoFeatureExtractor  # noqa: E402
 
 SHORTEST_S = 0.1  # less than the receptive field of common models gives no output step
 WINDOW_S = 30.0  # where the extractor states no limit of its own
 
 
-class AutoAudioEmbedder(Differentiable):
+class AutoAudioEmbedder(AutoEmbedder):
     """Sound vectors by `AutoModel`."""
 
     rows_per_batch = 32  # a minute's samples are 4 MB
@@ -65,15 +64,13 @@ class AutoAudioEmbedder(Differentiable):
                 a limit that is not allowed.
         """
         self._limit_s = check_limit(limit_s)
-        self._encoder = load_encoder(model, AutoModel, **checkpoint)
-        self.checkpoint = self._encoder.checkpoint
-        self.until = self.checkpoint.until
-        self._extractor = self._encoder.companion(AutoFeatureExtractor)
+        encoder = self._open(model, checkpoint)
+        self._extractor = encoder.companion(AutoFeatureExtractor)
         self._batch_size = batch_size
         self._rate = int(self._extractor.sampling_rate)
         self._window = _window_samples(self._extractor, self._rate)
-        self._is_padded = _takes_padding(self._extractor, self._encoder.model)
-        self.space = self._encoder.space(
+        self._is_padded = _takes_padding(self._extractor, encoder.model)
+        self.space = encoder.space(
             Modality.AUDIO,
             dim=self._run(self.probe()).shape[1],
             preprocessing=(
@@ -82,16 +79,6 @@ class AutoAudioEmbedder(Differentiable):
                 "samples, unit vectors averaged"
             ),
         )
-
-    @property
-    def network(self) -> torch.nn.Module:
-        """The model, of CLAP with the text's tower, which is never run."""
-        network: torch.nn.Module = self._encoder.model
-        return network
-
-    @network.setter
-    def network(self, network: torch.nn.Module) -> None:
-        self._encoder = replace(self._encoder, model=network)
 
     def probe(self) -> list[Prepared]:
         """A window of a tone: of silence, an extractor that normalizes would divide by zero."""
@@ -159,10 +146,6 @@ class AutoAudioEmbedder(Differentiable):
             samples, sampling_rate=self._rate, return_tensors="np", **options
         )
         return {name: np.asarray(array)[0] for name, array in features.items()}
-
-    @torch.inference_mode()
-    def _run(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        return np.asarray(self._pooled(batch).cpu().numpy(), dtype=np.float32)
 
     def _pooled(self, batch: Sequence[Prepared]) -> torch.Tensor:
         inputs, model = self._encoder.inputs(batch), self._encoder.model

@@ -10,7 +10,6 @@ prepared shape run together.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedders import torchaudio_cpu
-from embedders.checkpoint import CheckpointOptions, Prepared, load_encoder
-from embedders.differentiable import Differentiable
+from embedders.auto_embedder import AutoEmbedder
+from embedders.checkpoint import CheckpointOptions, Prepared
 from embedders.items import Item, Modality
 from embedders.media import file_digest
 from embedders.picture import read_picture
@@ -29,10 +28,10 @@ from embedders.vectors import normalize
 torchaudio_cpu.load()
 
 import torch  # noqa: E402
-from transformers import AutoImageProcessor, AutoModel  # noqa: E402
+from transformers import AutoImageProcessor  # noqa: E402
 
 
-class AutoImageEmbedder(Differentiable):
+class AutoImageEmbedder(AutoEmbedder):
     """Picture vectors by `AutoModel`."""
 
     rows_per_batch = 128  # a prepared picture is 0.6 MB
@@ -54,27 +53,15 @@ class AutoImageEmbedder(Differentiable):
         Raises:
             ValueError: the model is not pinned, lacks weights, or has not the length declared.
         """
-        self._encoder = load_encoder(model, AutoModel, **checkpoint)
-        self.checkpoint = self._encoder.checkpoint
-        self.until = self.checkpoint.until
+        encoder = self._open(model, checkpoint)
         # Pillow's backend: the other one needs torchvision and rounds differently.
-        self._processor = self._encoder.companion(AutoImageProcessor, backend="pil")
+        self._processor = encoder.companion(AutoImageProcessor, backend="pil")
         self._batch_size = batch_size
-        self.space = self._encoder.space(
+        self.space = encoder.space(
             Modality.IMAGE,
             dim=self._run([self.probe()]).shape[1],
             preprocessing=f"upright RGB over white; {type(self._processor).__name__}",
         )
-
-    @property
-    def network(self) -> torch.nn.Module:
-        """The model, of CLIP and its kin with the text's tower, which is never run."""
-        network: torch.nn.Module = self._encoder.model
-        return network
-
-    @network.setter
-    def network(self, network: torch.nn.Module) -> None:
-        self._encoder = replace(self._encoder, model=network)
 
     def probe(self) -> Prepared:
         """A gray picture."""
@@ -116,10 +103,6 @@ class AutoImageEmbedder(Differentiable):
     def _prepare(self, picture: Image.Image) -> Prepared:
         features = self._processor(images=picture, return_tensors="np")
         return {name: np.asarray(array)[0] for name, array in features.items()}
-
-    @torch.inference_mode()
-    def _run(self, batch: Sequence[Prepared]) -> NDArray[np.float32]:
-        return np.asarray(self._pooled(batch).cpu().numpy(), dtype=np.float32)
 
     def _pooled(self, batch: Sequence[Prepared]) -> torch.Tensor:
         inputs, model = self._encoder.inputs(batch), self._encoder.model

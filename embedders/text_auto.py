@@ -7,16 +7,12 @@ Shape legend: N items, T tokens, D dimensions.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedders import torchaudio_cpu
-from embedders.checkpoint import CheckpointOptions, load_encoder
-from embedders.differentiable import Differentiable
+from embedders.auto_embedder import AutoEmbedder
+from embedders.checkpoint import CheckpointOptions
 from embedders.item_text import RECIPES
 from embedders.items import Modality
 from embedders.text_tokens import Pooling, TokenEmbedder, positions
@@ -24,10 +20,10 @@ from embedders.text_tokens import Pooling, TokenEmbedder, positions
 torchaudio_cpu.load()
 
 import torch  # noqa: E402
-from transformers import AutoModel, AutoTokenizer  # noqa: E402
+from transformers import AutoTokenizer  # noqa: E402
 
 
-class AutoTextEmbedder(TokenEmbedder, Differentiable):
+class AutoTextEmbedder(AutoEmbedder, TokenEmbedder):
     """Text vectors by `AutoModel`, pooled over the tokens."""
 
     rows_per_batch = 1024
@@ -66,10 +62,8 @@ class AutoTextEmbedder(TokenEmbedder, Differentiable):
         """
         if pooling not in get_args(Pooling):
             raise ValueError(f"pooling is one of {get_args(Pooling)}, got {pooling!r}")
-        self._encoder = load_encoder(model, AutoModel, **checkpoint)
-        self.checkpoint = self._encoder.checkpoint
-        self.until = self.checkpoint.until
-        self._tokenizer = self._encoder.companion(AutoTokenizer)
+        encoder = self._open(model, checkpoint)
+        self._tokenizer = encoder.companion(AutoTokenizer)
         self._modality = modality
         self._pooling: Pooling = pooling
         self._prefix = prefix
@@ -80,7 +74,7 @@ class AutoTextEmbedder(TokenEmbedder, Differentiable):
         )
         # The first call sets the tokenizer's limit: so that threads share it unchanged.
         self._tokens("")
-        self.space = self._encoder.space(
+        self.space = encoder.space(
             modality,
             dim=self._run([[0]]).shape[1],
             preprocessing=(
@@ -88,16 +82,6 @@ class AutoTextEmbedder(TokenEmbedder, Differentiable):
                 f"{pooling} pooling"
             ),
         )
-
-    @property
-    def network(self) -> torch.nn.Module:
-        """The model."""
-        network: torch.nn.Module = self._encoder.model
-        return network
-
-    @network.setter
-    def network(self, network: torch.nn.Module) -> None:
-        self._encoder = replace(self._encoder, model=network)
 
     def probe(self) -> list[int]:
         """One token."""
@@ -111,10 +95,6 @@ class AutoTextEmbedder(TokenEmbedder, Differentiable):
     def _tokens(self, text: str) -> list[int]:
         encoded = self._tokenizer(text, truncation=True, max_length=self._max_length)
         return list(encoded["input_ids"])
-
-    @torch.inference_mode()
-    def _run(self, batch: Sequence[list[int]]) -> NDArray[np.float32]:
-        return np.asarray(self._pooled(batch).cpu().numpy(), dtype=np.float32)
 
     def forward(self, contents: Sequence[list[int]]) -> torch.Tensor:
         """Token ids -> unit vectors [N, D] with gradients."""
