@@ -95,7 +95,7 @@ def test_a_lost_online_store_is_one_finding(run: Run, copy_of_stored: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_server_that_is_down_is_a_finding_and_no_traceback(
+def test_a_server_that_is_down_is_a_finding_and_one_that_comes_back_empty_another(
     run: Run, copy_of_stored: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = repo_config.EMBEDDED.read_text().replace(
@@ -117,6 +117,16 @@ def test_a_server_that_is_down_is_a_finding_and_no_traceback(
         redis.start()
     assert found["online store"]["repair"] == "sommelier materialize --full"
     assert found["image vectors"]["verdict"] == "good"
+
+    emptied = examined(run, copy_of_stored)
+    views = [one for what, one in emptied.items() if what.startswith("view ")]
+    assert len(views) == 4
+    for view in views:
+        assert view["counts"]["missing online"] == view["counts"]["looked up"] > 0
+        assert (view["verdict"], view["repair"]) == ("fault", "sommelier materialize --full")
+    refused = run("materialize", "--settings", copy_of_stored)
+    assert refused.exit_code != 0
+    assert "sommelier materialize --full" in refused.stderr
     assert run("materialize", "--full", "--settings", copy_of_stored).exit_code == 0
     after = examined(run, copy_of_stored)
     assert after[f"view {view_of(copy_of_stored, 'text')}"]["verdict"] == "good"
