@@ -17,8 +17,6 @@ from embedders.vectors import Space
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from feature_repo.tables import View
-
 
 class StoreError(ValueError):
     """The store cannot do what was asked; the message says what to mend."""
@@ -106,6 +104,37 @@ class HistoryConfig:
             raise ValueError(f"a history keeps at least one event, got a limit of {self.limit}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One Feast view and the parquet rows behind it."""
+
+    name: str
+    entity: Entity
+    schema: "pa.Schema"
+    features: tuple[str, ...]
+    """The columns that Feast serves. The others stay in the parquet rows: an online store reads
+    all features of a row whatever was asked for, so a vector travels alone."""
+    space: Space | None = None
+    """Whose vectors the rows hold, if any."""
+    source: TextSource | None = None
+    """Whose texts the rows hold, if any."""
+
+    @property
+    def key(self) -> str:
+        """The column that holds the id."""
+        return self.entity.join_key
+
+    @property
+    def origin_id(self) -> str | None:
+        """The id of the space or source, by which a release names what it reads.
+
+        None for profiles and histories: every release reads them.
+        """
+        if self.source:
+            return self.source.source_id
+        return self.space.space_id if self.space else None
+
+
 class FeatureStore(ABC):
     """What the room asks of a feature store; kept apart so that only one leaf imports Feast."""
 
@@ -190,7 +219,7 @@ class FeatureStore(ABC):
 
     @abstractmethod
     def vectors(
-        self, view: "View", pairs: Sequence[tuple[str, datetime]]
+        self, view: View, pairs: Sequence[tuple[str, datetime]]
     ) -> dict[tuple[str, datetime], NDArray[np.float32]]:
         """Each id's latest vector of a view, [D], not after the moment.
 
@@ -202,7 +231,7 @@ class FeatureStore(ABC):
 
     @abstractmethod
     def texts(
-        self, view: "View", pairs: Sequence[tuple[str, datetime]]
+        self, view: View, pairs: Sequence[tuple[str, datetime]]
     ) -> dict[tuple[str, datetime], str]:
         """Each id's latest text of a view, not after the moment.
 

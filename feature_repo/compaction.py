@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_repo import ledger, mirror, parts
-from feature_repo.tables import CREATED, DELETED, EVENT_TIME, View
+from feature_repo.base import View
+from feature_repo.tables import CREATED, DELETED, EVENT_TIME
 
 # Large enough for few files, small enough to be sorted beside others and rewritten in a second.
 TARGET_BYTES = 128 * 2**20

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from feature_repo import parts
-from feature_repo.base import FeatureStore, StoreError
-from feature_repo.tables import CREATED, EVENT_TIME, View
+from feature_repo.base import FeatureStore, StoreError, View
+from feature_repo.tables import CREATED, EVENT_TIME
 
 SAMPLE = 1_000
 

@@ -27,10 +27,10 @@ from redis.retry import Retry
 from embedders.items import Interaction
 from feature_repo import ledger, mirror, parts, repo_config, values, views
 from feature_repo.atomic import exclusively
-from feature_repo.base import FeatureStore, Releases, Sources, Spaces, StoreError, Unreachable
+from feature_repo.base import FeatureStore, Releases, Sources, Spaces, StoreError, Unreachable, View
 from feature_repo.histories import to_interactions
 from feature_repo.online_vectors import FEATURE, OnlineVectors
-from feature_repo.tables import EVENT_TIME, HISTORY_COLUMNS, View, history_view
+from feature_repo.tables import EVENT_TIME, HISTORY_COLUMNS, history_view
 
 IDS_PER_READ = 5_000  # SQLite refuses more than 32,766 parameters
 # Each pair meets every row of its user before one is chosen, and a row holds four lists: more

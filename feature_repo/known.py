@@ -8,7 +8,8 @@ from pathlib import Path
 
 from embedders.known import Known
 from feature_repo import parts
-from feature_repo.tables import CREATED, EVENT_TIME, View
+from feature_repo.base import View
+from feature_repo.tables import CREATED, EVENT_TIME
 
 COLUMNS = ["content_hash", EVENT_TIME, CREATED]
 

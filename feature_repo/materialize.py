@@ -17,8 +17,7 @@ from typing import Protocol
 
 from embedders.items import EPOCH
 from feature_repo import comparison, ledger, parts
-from feature_repo.base import FeatureStore
-from feature_repo.tables import View
+from feature_repo.base import FeatureStore, View
 
 BATCH_SIZE = 10_000
 ROUNDS = 10  # what arrives later still waits for the next run

@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 
 from feature_repo import mirror
 from feature_repo.atomic import publish
-from feature_repo.tables import CREATED, DELETED, EVENT_TIME, View
+from feature_repo.base import View
+from feature_repo.tables import CREATED, DELETED, EVENT_TIME
 
 T = TypeVar("T")
 Connection = duckdb.DuckDBPyConnection

@@ -32,12 +32,20 @@ from feature_repo import (
     windows,
 )
 from feature_repo import releases as release_file
-from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, StoreError, WrittenText
+from feature_repo.base import (
+    Entity,
+    FeatureStore,
+    HistoryConfig,
+    Profile,
+    StoreError,
+    View,
+    WrittenText,
+)
 from feature_repo.compaction import Compacted
 from feature_repo.known import stream_known
 from feature_repo.materialize import Progress, materialize
 from feature_repo.registry import open_feature_store
-from feature_repo.tables import View, all_views, history_view, profile_view, text_view, vector_view
+from feature_repo.tables import all_views, history_view, profile_view, text_view, vector_view
 
 
 class Store:

@@ -7,14 +7,12 @@ content hash is `DELETED` is a tombstone: its features are null, and its event t
 moment from which the id is gone.
 """
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
 from embedders.known import DELETED
 from embedders.texts import TextKind, TextSource
 from embedders.vectors import Space
-from feature_repo.base import Entity, Sources, Spaces
+from feature_repo.base import Entity, Sources, Spaces, View
 
 __all__ = [
     "CREATED",
@@ -27,7 +25,6 @@ __all__ = [
     "REJECT_SCHEMA",
     "SERVICE",
     "USER_HISTORY",
-    "View",
     "all_views",
     "history_view",
     "profile_view",
@@ -60,36 +57,6 @@ DESCRIBED = {TextKind.PREFERENCE: Entity.USER, TextKind.SUMMARY: Entity.ITEM}
 REJECT_SCHEMA = pa.schema(
     {"source": pa.string(), "key": pa.string(), "reason": pa.string(), CREATED: INSTANT}
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One Feast view and the parquet rows behind it."""
-
-    name: str
-    entity: Entity
-    schema: pa.Schema
-    features: tuple[str, ...]
-    """The columns that Feast serves. The others stay in the parquet rows: an online store reads
-    all features of a row whatever was asked for, so a vector travels alone."""
-    space: Space | None = None
-    """Whose vectors the rows hold, if any."""
-    source: TextSource | None = None
-    """Whose texts the rows hold, if any."""
-
-    @property
-    def key(self) -> str:
-        return self.entity.join_key
-
-    @property
-    def origin_id(self) -> str | None:
-        """The id of the space or source, by which a release names what it reads.
-
-        None for profiles and histories: every release reads them.
-        """
-        if self.source:
-            return self.source.source_id
-        return self.space.space_id if self.space else None
 
 
 def vector_view(space: Space, *, entity: Entity = Entity.ITEM) -> View:

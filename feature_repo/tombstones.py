@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from feature_repo import parts
-from feature_repo.base import StoreError
-from feature_repo.tables import CREATED, DELETED, EVENT_TIME, View
+from feature_repo.base import StoreError, View
+from feature_repo.tables import CREATED, DELETED, EVENT_TIME
 
 
 def bury(root: Path, views: Sequence[View], ids: Iterable[str], *, at: datetime) -> set[str]:

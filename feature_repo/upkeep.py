@@ -23,9 +23,9 @@ from feature_repo import (
     text_sources,
 )
 from feature_repo.atomic import exclusively
-from feature_repo.base import StoreError
+from feature_repo.base import StoreError, View
 from feature_repo.compaction import Compacted
-from feature_repo.tables import View, all_views
+from feature_repo.tables import all_views
 
 
 class Progress(Protocol):

@@ -16,16 +16,8 @@ from feast.data_format import ParquetFormat
 from feast.types import Array, Float32, Int64, String
 
 from feature_repo import mirror, parts
-from feature_repo.base import Entity, Releases, Sources, Spaces, StoreError
-from feature_repo.tables import (
-    CREATED,
-    EVENT_TIME,
-    ITEM_PROFILE,
-    SERVICE,
-    USER_HISTORY,
-    View,
-    all_views,
-)
+from feature_repo.base import Entity, Releases, Sources, Spaces, StoreError, View
+from feature_repo.tables import CREATED, EVENT_TIME, ITEM_PROFILE, SERVICE, USER_HISTORY, all_views
 
 OWNER = "sommelier"
 RELEASED = "rerank"  # a release's service: `rerank_<release>`

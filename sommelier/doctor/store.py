@@ -9,10 +9,10 @@ from embedders.known import DELETED
 from embedders.texts import TextSource
 from embedders.vectors import Space
 from feature_repo import comparison, ledger, parts
-from feature_repo.base import Unreachable
+from feature_repo.base import Unreachable, View
 from feature_repo.compaction import TARGET_BYTES
 from feature_repo.releases import origin_id
-from feature_repo.tables import CREATED, EVENT_TIME, View
+from feature_repo.tables import CREATED, EVENT_TIME
 from sommelier.compact import ids_in_use
 from sommelier.doctor.finding import Finding, counted, of_error
 from sommelier.doctor.repairs import COMPACT, DROP_UNUSED, FULL, MATERIALIZE

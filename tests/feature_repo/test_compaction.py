@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from embedders.items import EPOCH
 from embedders.vectors import Space
 from feature_repo import compaction, ledger, parts
+from feature_repo.base import View
 from feature_repo.store import Store
-from feature_repo.tables import DELETED, View, profile_view, vector_view
+from feature_repo.tables import DELETED, profile_view, vector_view
 
 DAY = timedelta(days=1)
 VIEW = profile_view()
