@@ -4,7 +4,10 @@ HR@1 is the mean over a user's lists, one for each choice; equal scores count at
 value. NDCG@10 is of what the retriever found, put in a system's order, for a drawn part of the
 users; what it did not find counts as missed; ties fall by id.
 
-Shape legend: U users, L lists, K items of a list, the chosen one first.
+How far items' tokens spread tells a training that went well from one that did not, without lists.
+
+Shape legend: U users, L lists, K items of a list, the chosen one first; N items, D numbers of an
+item's tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,3 +66,11 @@ def drawn(asked: Sequence[Asked], num: int) -> frozenset[str]:
     user_ids = sorted(one.user_id for one in asked)
     kept = np.random.default_rng(0).permutation(len(user_ids))[:num]
     return frozenset(user_ids[place] for place in kept)
+
+
+def spread(tokens_ND: NDArray[np.float32]) -> float:
+    """Along how many directions items differ: the participation ratio of their covariance's
+    eigenvalues. 1 where all lie on a line, D where they spread evenly."""
+    centered_ND = tokens_ND.astype(np.float64) - tokens_ND.mean(axis=0, dtype=np.float64)
+    powers = np.linalg.svd(centered_ND, compute_uv=False) ** 2
+    return float(powers.sum() ** 2 / np.square(powers).sum())

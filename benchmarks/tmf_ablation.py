@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from _figures import Figure, cpu_seconds, data_folder, figure, parser, publish
-from _tmf_measures import Measured, drawn, measure
-from _tmf_models import VARIANTS, Score, adapter, config_of, retrieved, scorer
+from _tmf_measures import Measured, drawn, measure, spread
+from _tmf_models import VARIANTS, Score, adapter, config_of, items_of, retrieved, scorer
 from _tmf_sets import Asked, Moments, load, short_lists
 from _tmf_worlds import World, build, retriever
 
 from embedders.items import Modality
 from evaluation.significance import paired_bootstrap
+from ranker import tokens
 from ranker.config import RankerConfig
 from retrieval.candidates import Query
 from retrieval.popularity import Popular, popularity
@@ -103,11 +104,21 @@ class Bench:
             return lambda _, item_ids: {item_id: shares[item_id] for item_id in item_ids}
         if variant == "retriever":
             return retrieved(self.found)
+        switches = VARIANTS[variant]
+        found = self.found if switches.has_evidence else None
+        return scorer(self.world, switches, self.adapter(variant), found=found, absent=absent)
+
+    def adapter(self, variant: str) -> Path:
+        """Of a variant that is trained."""
         switches, config = VARIANTS[variant], self.config(variant)
         found = self.found if switches.has_evidence else None
         shown = f"{self.name} {variant} seed {self.seed}"
-        folder = adapter(self.world, switches, config, found=found, on_progress=_told(shown))
-        return scorer(self.world, switches, folder, found=found, absent=absent)
+        return adapter(self.world, switches, config, found=found, on_progress=_told(shown))
+
+    def spread(self, variant: str) -> float:
+        """How far the items' tokens of a trained variant spread."""
+        items = items_of(self.world, VARIANTS[variant])
+        return spread(tokens.fuse(self.adapter(variant), items).vectors_ND)
 
     def measured(self, variant: str, *, absent: frozenset[str] = frozenset()) -> Measured:
         """What a system reaches, computed once."""
@@ -169,6 +180,18 @@ def systems(
             name = f"{benches[0].name}_fused_over_{variant}_{measure_of}"
             figures[name] = {"median": gain.mean, "low": gain.low, "high": gain.high}
             meanings[name] = "mean over users and seeds; 95% paired bootstrap over users"
+
+
+def spreads(
+    benches: Sequence[Bench], variants: Sequence[str], figures: Figures, meanings: Meanings
+) -> None:
+    """How far each variant's tokens spread: where training leaves but a line or two, it is not
+    done, and what it reaches says little of the variant."""
+    for variant in variants:
+        if variant not in UNTRAINED and VARIANTS[variant].written != "titles":
+            name = f"{benches[0].name}_{variant}_spread"
+            figures[name] = figure([bench.spread(variant) for bench in benches])
+            meanings[name] = "directions along which items' tokens differ"
 
 
 def subsets(modalities: Sequence[str]) -> Iterator[frozenset[str]]:
@@ -250,6 +273,7 @@ def main() -> None:
         own = [bench for bench in benches if bench.name == name]
         variants = [one for group in given.groups for one in GROUPS[group] if own[0].has(one)]
         systems(own, variants, figures, meanings)
+        spreads(own, variants, figures, meanings)
         absences(own, figures, meanings)
         slow = [one for one in variants if one.startswith("tokens_") or one in ("titles", "both")]
         if not given.untimed:

@@ -193,3 +193,14 @@ def test_the_graph_knows_no_choice_of_the_real_sets(
     for one in (*moments.train, *moments.valid, *moments.test):
         assert not known & {(one.user_id, item_id) for item_id in one.chosen}
         assert not {event.item_id for event in one.history} & set(one.chosen)
+
+
+def test_tokens_spread_along_as_many_directions_as_items_differ_in(
+    modules: SimpleNamespace,
+) -> None:
+    rng = np.random.default_rng(0)
+    line_N1 = rng.normal(size=(400, 1)).astype(np.float32)
+    along_a_line_ND = 3 + line_N1 * np.linspace(1, 2, 8, dtype=np.float32)
+    assert modules.measures.spread(along_a_line_ND) == pytest.approx(1)
+    everywhere_ND = rng.normal(size=(4000, 8)).astype(np.float32)
+    assert 7.5 < modules.measures.spread(everywhere_ND) <= 8
