@@ -80,19 +80,6 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenText:
-    """One stored text."""
-
-    text: str
-    position: int
-    """How many of the user's events a preference has read; of a summary 0."""
-    content_hash: str
-    """Of what the text was made from."""
-    event_timestamp: datetime
-    """The moment from which it is true, in UTC."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryConfig:
     """How much of the past is kept with each event."""
 

@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+from feature_repo import feast_import
 from feature_repo.base import FeatureStore
 
 
@@ -15,7 +16,7 @@ def open_feature_store(root: Path, profile: Path | None) -> FeatureStore:
     """
     try:
         # Feast resets the process's warning filters while it is imported.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), feast_import.quick():
             from feature_repo.feast_store import FeastStore
     except ImportError as error:
         raise ImportError(f"{error}; install Feast: pip install 'sommelier[store]'") from error

@@ -32,15 +32,7 @@ from feature_repo import (
     windows,
 )
 from feature_repo import releases as release_file
-from feature_repo.base import (
-    Entity,
-    FeatureStore,
-    HistoryConfig,
-    Profile,
-    StoreError,
-    View,
-    WrittenText,
-)
+from feature_repo.base import Entity, FeatureStore, HistoryConfig, Profile, StoreError, View
 from feature_repo.compaction import Compacted
 from feature_repo.known import stream_known
 from feature_repo.materialize import Progress, materialize
@@ -190,13 +182,13 @@ class Store:
 
     def stream_texts(
         self, source: TextSource, *, as_of: datetime | None = None
-    ) -> Iterator[tuple[str, WrittenText]]:
+    ) -> Iterator[tuple[str, text_rows.WrittenText]]:
         """As `read`, of a source's texts, but few held at a time. See `text_rows.stream`."""
         return text_rows.stream(self.root, source, as_of=as_of)
 
     def read_texts(
         self, source: TextSource, *, as_of: datetime | None = None
-    ) -> dict[str, WrittenText]:
+    ) -> dict[str, text_rows.WrittenText]:
         """`stream_texts` as a whole."""
         return dict(self.stream_texts(source, as_of=as_of))
 

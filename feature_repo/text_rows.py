@@ -1,6 +1,7 @@
 """Texts in, batches of rows out; stored rows in, texts out."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,10 +10,23 @@ import pyarrow as pa
 from embedders.items import EPOCH
 from embedders.texts import TextKind, Texts, TextSource
 from feature_repo import parts, text_sources
-from feature_repo.base import StoreError, WrittenText
+from feature_repo.base import StoreError
 from feature_repo.tables import CREATED, DELETED, EVENT_TIME, INSTANT, text_view
 
 ROWS_PER_BATCH = 2_048  # a text may be long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenText:
+    """One stored text."""
+
+    text: str
+    position: int
+    """How many of the user's events a preference has read; of a summary 0."""
+    content_hash: str
+    """Of what the text was made from."""
+    event_timestamp: datetime
+    """The moment from which it is true, in UTC."""
 
 
 def write(

@@ -9,9 +9,10 @@ from embedders.items import EPOCH, Item
 from embedders.known import DELETED
 from embedders.texts import MAX_CHARACTERS, TextKind, Texts, TextSource
 from feature_repo import parts, text_rows
-from feature_repo.base import StoreError, WrittenText
+from feature_repo.base import StoreError
 from feature_repo.store import Store
 from feature_repo.tables import text_view
+from feature_repo.text_rows import WrittenText
 from tests.feature_repo.texts import HOSTILE, PREFERENCE, SUMMARY, write_texts
 
 DAY = timedelta(days=1)

@@ -9,7 +9,7 @@ import pytest
 from embedders.summaries.base import Prompt, Unanswered, Unwritten
 from embedders.summaries.config import WriterConfig
 from embedders.summaries.preference import PreferenceTeller
-from feature_repo.base import WrittenText
+from feature_repo.text_rows import WrittenText
 from sommelier.workspace import Workspace
 from sommelier.writing.told import Tally
 from sommelier.writing.user_preferences import write_preferences
