@@ -17,7 +17,12 @@ from ranker.limits import ServerConfig
 from ranker.service.credentials import read
 from ranker.service.reloading import Reloading
 
-HEADERS_S = 10.0  # until a request's headers are there; who says nothing keeps no place
+# Who says nothing, or a byte now and then, keeps no place: so long may a request's headers take,
+# whatever its deadline its body, and the client to have read what was sent.
+HEADERS_S = 10.0
+BODY_S = 30.0
+READ_S = 30.0
+IDLE_S = 5  # between two requests of one connection
 
 
 class RestServer:
@@ -51,6 +56,7 @@ class RestServer:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=config.connections,
+            timeout_keep_alive=IDLE_S,
         )
         settings.load()
         settings.ssl = context
@@ -85,34 +91,57 @@ class _Server(uvicorn.Server):
 
 
 class _Http(H11Protocol):
-    """Tells the application what a client's certificate calls it; waits for headers no longer
-    than due."""
+    """Tells the application what a client's certificate calls it; waits for requests to come, and
+    for answers to be read, no longer than due."""
 
-    _impatience: asyncio.TimerHandle | None = None
+    _awaited_s: float | None = None
+    _impatience: asyncio.TimerHandle | None = None  # with whoever sends
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # Writing pauses while anything is left in the buffer, so that it is known how long.
+        transport.set_write_buffer_limits(high=1, low=0)
         self.app_state = {**self.app_state, "certified": _names(transport)}
-        self._wait()
+        self._await()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._be_patient()
-        elif self._impatience is None:
-            self._wait()
+        self._await()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()  # and begins with the next request, if that is there
+        self._await()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = asyncio.get_running_loop().call_later(READ_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._be_patient()
+        for timer in (self._impatience, self._unread):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._impatience = asyncio.get_running_loop().call_later(HEADERS_S, self.transport.close)
-
-    def _be_patient(self) -> None:
+    def _await(self) -> None:
+        """From now on the next thing, unless that was waited for already."""
+        if self.cycle is None or self.cycle.response_complete:
+            awaited_s = HEADERS_S
+        else:
+            awaited_s = BODY_S if self.cycle.more_body else None
+        if awaited_s == self._awaited_s:
+            return
+        self._awaited_s = awaited_s
         if self._impatience is not None:
             self._impatience.cancel()
-            self._impatience = None
+        if awaited_s is not None:
+            loop = asyncio.get_running_loop()
+            self._impatience = loop.call_later(awaited_s, self.transport.close)
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:

@@ -1,6 +1,7 @@
 """The HTTP listener: its port, its TLS, connections that say nothing, and how it stops."""
 
 import asyncio
+import json
 import socket
 import ssl
 import sys
@@ -153,6 +154,85 @@ def test_a_slow_answer_is_not_taken_for_silence(monkeypatch: pytest.MonkeyPatch)
             assert serving.entered.acquire(timeout=PATIENCE_S)
             time.sleep(0.2)
         assert call.result().status_code == 200
+
+
+def told(server: RankerServer, name: str, **labels: str) -> float | None:
+    return server.metrics.registry.get_sample_value(f"sommelier_{name}", labels or None)
+
+
+HEAD = "POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+CONTENT = json.dumps(BODY).encode()
+
+
+def bytewise(connection: socket.socket, content: bytes, *, pause_s: float) -> None:
+    for byte in content:
+        connection.sendall(bytes([byte]))
+        time.sleep(pause_s)
+
+
+def assert_cut_off(connection: socket.socket) -> None:
+    with pytest.raises(OSError, match=r"Broken pipe|reset|EOF"):
+        bytewise(connection, b" " * 1000, pause_s=PATIENCE_S / 1000)
+
+
+@pytest.mark.parametrize("is_pipelined", [False, True])
+def test_a_body_that_takes_longer_than_due_is_not_waited_for_whatever_its_deadline(
+    monkeypatch: pytest.MonkeyPatch, is_pipelined: bool
+) -> None:
+    monkeypatch.setattr(rest_server, "BODY_S", 0.3)
+    slow = f"{HEAD}x-timeout-ms: 600000\r\ncontent-length: 100000\r\n\r\n"
+    first = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" if is_pipelined else ""
+    with (
+        running(TableServing(), config=CONFIG) as server,
+        closing(socket.create_connection(("127.0.0.1", server.rest_port))) as connection,
+    ):
+        connection.settimeout(PATIENCE_S)
+        connection.sendall((first + slow).encode())
+        assert_cut_off(connection)
+        until(lambda: told(server, "under_way") == 0)
+
+
+def test_a_body_that_comes_slowly_within_its_time_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rest_server, "HEADERS_S", 0.1)
+    with (
+        running(TableServing(), config=CONFIG) as server,
+        closing(socket.create_connection(("127.0.0.1", server.rest_port))) as connection,
+    ):
+        connection.settimeout(PATIENCE_S)
+        connection.sendall(f"{HEAD}content-length: {len(CONTENT)}\r\n\r\n".encode())
+        bytewise(connection, CONTENT, pause_s=0.01)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_headers_beyond_the_limit_are_refused_before_they_end() -> None:
+    with (
+        running(TableServing(), config=CONFIG) as server,
+        closing(socket.create_connection(("127.0.0.1", server.rest_port))) as connection,
+    ):
+        connection.settimeout(PATIENCE_S)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nlong: " + b"x" * 17_000)
+        assert connection.recv(12) == b"HTTP/1.1 400"
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+def test_whoever_does_not_read_the_answers_keeps_no_connection(
+    monkeypatch: pytest.MonkeyPatch, secured: ServerConfig, is_encrypted: bool
+) -> None:
+    monkeypatch.setattr(rest_server, "READ_S", 0.3)
+    trust = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
+    with (
+        running(TableServing(), config=secured if is_encrypted else CONFIG) as server,
+        closing(socket.socket()) as plain,
+    ):
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.connect(("127.0.0.1", server.rest_port))
+        deaf = trust.wrap_socket(plain, server_hostname="127.0.0.1") if is_encrypted else plain
+        with closing(deaf):
+            deaf.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 500)
+            assert_cut_off(deaf)
+            assert deaf.recv(12) == b"HTTP/1.1 200"  # the answers were there to be read
 
 
 def test_tls_is_spoken_with_the_servers_certificate(secured: ServerConfig) -> None:
