@@ -22,12 +22,18 @@ from pyarrow.fs import S3FileSystem
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-START_WITHIN_S = 60
+from tests.ports import free_port
+
+START_WITHIN_S = 120
+END_WITHIN_S = 30
 USER, PASSWORD, DATABASE = "sommelier", "p:w#d '1\"", "features"
 
 
 class Server:
     """A process that can be stopped and started again on its port, with the same folder."""
+
+    # Not SIGINT: who is started in the background ignores that one, and so do its children.
+    ends_by = signal.SIGTERM
 
     def __init__(self, command: Sequence[str], *, folder: Path, user: str | None) -> None:
         self.folder = folder
@@ -61,17 +67,24 @@ class Server:
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
-            self._process.wait(timeout=30)
-            self._process = None
+        """Told first, then killed: no process is left, whatever it was doing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for number in (signal.SIGCONT, self.ends_by):
+            process.send_signal(number)
+        try:
+            process.wait(timeout=END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 class RedisServer(Server):
     """Keeps nothing on disk: stopped, it has forgotten everything."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         options = {
             "--port": str(self.port),
             "--bind": "127.0.0.1",
@@ -103,8 +116,10 @@ class RedisServer(Server):
 class PostgresServer(Server):
     """A cluster of its own, which asks for a password."""
 
+    ends_by = signal.SIGINT  # it waits for nobody's connection; upon SIGTERM it would
+
     def __init__(self, folder: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
         if user:
             shutil.chown(folder, user)
@@ -163,7 +178,7 @@ class S3Server(Server):
     """Speaks S3; keeps everything in memory."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._num_buckets = 0
         command = [_binary("moto_server", package="moto[server]"), "-H", "127.0.0.1"]
         super().__init__([*command, "-p", str(self.port)], folder=folder, user=None)
@@ -209,13 +224,6 @@ def _as(user: str | None) -> dict[str, object]:
         return {}
     entry = pwd.getpwnam(user)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _postgres(name: str) -> str:

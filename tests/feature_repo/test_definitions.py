@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from feature_repo import repo_config
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
 from tests.feature_repo.texts import SUMMARY, write_texts
+from tests.ports import free_port
 
 FOLDER = repo_config.EMBEDDED.parent
 
@@ -110,9 +110,7 @@ def test_feasts_user_interface_shows_the_views(
     store = Store(clone / "feature_repo" / "data")
     write_axes(store, {"a": 0})
     store.apply(releases={"g-000001": [space]})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).with_name("feast")), "-c", "feature_repo", "ui"]
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -128,8 +126,8 @@ def test_feasts_user_interface_shows_the_views(
         views = fetch(f"{address}/api/v1/feature_views?project=sommelier", server)
         services = fetch(f"{address}/api/v1/feature_services?project=sommelier", server)
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        server.kill()  # it has nothing to lose
+        server.wait()
     named = {one["spec"]["name"] for one in json.loads(views)["featureViews"]}
     assert named == {f"item_{space.space_id}", "item_profile", "user_history"}
     assert b"rerank_g-000001" in services

@@ -6,15 +6,14 @@ from pathlib import Path
 
 from retrieval.milvus_server import MilvusServer
 from tests.feature_repo.servers import Server
+from tests.ports import free_port
 
 
 class MilvusProcess(Server):
     """Keeps its collections in the folder, so that it can be stopped and started again."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         command = [sys.executable, "-m", "milvus_lite", "server", "--host", "127.0.0.1"]
         command += ["--data-dir", str(folder / "data"), "--port", str(self.port)]
         super().__init__(command, folder=folder, user=None)

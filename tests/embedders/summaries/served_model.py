@@ -1,8 +1,6 @@
 """A server of the tests' own that is real: `transformers serve` with a tiny checkpoint."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 START_WITHIN_S = 240
@@ -31,9 +31,7 @@ def served(checkpoint: Path, folder: Path) -> Iterator[str]:
         checkpoint: As `save_pretrained` wrote it.
         folder: For the log and an empty cache of the hub's models, which the server lists.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "home" / "hub").mkdir(parents=True)
     environment = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", SERVE, "serve", str(checkpoint), "--device", "cpu"]
@@ -44,7 +42,7 @@ def served(checkpoint: Path, folder: Path) -> Iterator[str]:
         _wait(process, f"http://127.0.0.1:{port}/health", folder / "log")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
             process.wait(timeout=30)
         except subprocess.TimeoutExpired:
