@@ -10,7 +10,7 @@ Memory grows by some hundred bytes for each candidate of each judged user's, and
 that is per user: batches are measured and dropped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,16 @@ from evaluation.judgements import Judgement, drawn
 from evaluation.ledger import Positive
 from evaluation.protocol import EvaluationConfig
 from evaluation.report import Report
-from evaluation.routes import ExactRanks, OnProgress, Rerank, Retrieve, Route, Traveled, travel
+from evaluation.routes import (
+    ExactRanks,
+    OnProgress,
+    Rerank,
+    Retrieve,
+    Route,
+    Traveled,
+    travel,
+    travel_back,
+)
 from evaluation.runs import Run
 from retrieval.candidates import Query
 
@@ -109,6 +118,44 @@ def evaluate(
     )
 
 
+def make_ahead(
+    judgements: Sequence[Judgement],
+    *,
+    ablations: Mapping[str, Route],
+    queries: Sequence[Query],
+    config: EvaluationConfig,
+    journal: Journal,
+    goes_on: Callable[[], bool],
+) -> None:
+    """Fill the journal with ablations, from the end, for an `evaluate` of the same arguments.
+
+    It may run in another process at the same time: whichever of the two comes to a batch first
+    makes it, and both make the same.
+
+    Args:
+        goes_on: Asked before each batch; nothing is made once it says no.
+    """
+    journey = _Journey(
+        judgements=tuple(judgements),
+        queries=_queries(judgements, queries),
+        config=config,
+        reranked=drawn(judgements, config.max_reranked, config.seed),
+        journal=journal,
+        on_progress=_say_nothing,
+    )
+    for name, route in reversed(ablations.items()):
+        travel_back(
+            journey.ablated_queries,
+            route,
+            name=journey.ablation_name(name),
+            limit=config.num_candidates,
+            batch_size=config.batch_size,
+            journal=journal,
+            reranked=journey.reranked,
+            goes_on=goes_on,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Journey:
     """Who goes along each route."""
@@ -144,16 +191,24 @@ class _Journey:
             journal=self.journal,
         )
 
-    def ablated(self, name: str, route: Route) -> Traveled:
+    @property
+    def ablated_queries(self) -> Sequence[Query]:
+        """Of those who are measured."""
         measured = {one.user_id for one in self.measured}
-        queries = self.queries
-        if len(measured) < len(self.judgements):
-            rows = [n for n, one in enumerate(self.judgements) if one.user_id in measured]
-            queries = [self.queries[n] for n in rows]
+        if len(measured) == len(self.judgements):
+            return self.queries
+        return [self.queries[n] for n, one in enumerate(self.judgements) if one.user_id in measured]
+
+    @staticmethod
+    def ablation_name(name: str) -> str:
+        """Of a route without a block, for progress and the journal."""
+        return f"without {name}"
+
+    def ablated(self, name: str, route: Route) -> Traveled:
         return travel(
-            queries,
+            self.ablated_queries,
             route,
-            name=f"without {name}",
+            name=self.ablation_name(name),
             limit=self.config.num_candidates,
             batch_size=self.config.batch_size,
             on_progress=self.on_progress,

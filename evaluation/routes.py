@@ -124,6 +124,43 @@ def travel(
     return packing.traveled()
 
 
+def travel_back(
+    queries: Sequence[Query],
+    route: Route,
+    *,
+    name: str,
+    limit: int,
+    batch_size: int,
+    journal: Journal,
+    reranked: AbstractSet[str] | None = None,
+    goes_on: Callable[[], bool],
+) -> None:
+    """Make the batches that the journal lacks, the last one first, for another process's `travel`
+    with the same arguments, which comes from the front and then finds them.
+
+    Args:
+        goes_on: Asked before each batch; nothing is made once it says no.
+    """
+    trip = _Trip(
+        name=name,
+        retrieve=route[0],
+        rerank=route[1],
+        limit=limit,
+        num_queries=len(queries),
+        on_progress=lambda *_: None,
+        reranked=reranked,
+        exact_ranks=None,
+        compared=frozenset(),
+    )
+    for start in reversed(range(0, len(queries), batch_size)):
+        if not goes_on():
+            return
+        asked = queries[start : start + batch_size]
+        users = [query.user_id for query in asked]
+        if journal.read(name, start=start, user_ids=users) is None:
+            journal.write(name, trip.go(asked, (), start=start), start=start)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trip:
     """How each batch of one route is made."""

@@ -122,8 +122,15 @@ class LlmReranker(Reranker):
 
     @torch.inference_mode()
     def refine(
-        self, query: Query, candidates: Sequence[Candidate], *, num_explained: int = 0
+        self,
+        query: Query,
+        candidates: Sequence[Candidate],
+        *,
+        num_explained: int = 0,
+        by_steps: bool = True,
     ) -> Iterator[Ranking]:
+        """As in `base.py`; without `by_steps`, what is known before all passes are through is
+        not told, which saves whoever waits for the end some of the time."""
         if num_explained and self._explainer is None:
             raise ValueError("nothing can be explained: this reranker holds no item vectors")
         findings, packed = self._found(query, candidates)
@@ -136,15 +143,17 @@ class LlmReranker(Reranker):
         key = prefix_key(self._generation_id, codes)
         prefix = self._prefixes.get(key)
         if prefix is None:
-            yield findings.ranking(NOTHING, tokens_ahead=len(codes) + packed.num_tokens(0))
+            if by_steps:
+                yield findings.ranking(NOTHING, tokens_ahead=len(codes) + packed.num_tokens(0))
             embedded_PH = self._model.embed(codes, self._tokens_RH, torch.zeros(0))
             prefix = read(self._model.causal_lm, embedded_PH)
             self._prefixes.put(key, prefix)
-        yield findings.ranking(NOTHING, tokens_ahead=packed.num_tokens(0))
+        if by_steps:
+            yield findings.ranking(NOTHING, tokens_ahead=packed.num_tokens(0))
         logits_S = NOTHING
         for number, logits_B in enumerate(self._passes(prefix, packed), start=1):
             logits_S = np.concatenate([logits_S, logits_B])
-            if number < len(packed.passes):
+            if by_steps and number < len(packed.passes):
                 yield findings.ranking(logits_S, tokens_ahead=packed.num_tokens(number))
         complete = findings.ranking(logits_S)
         if num_explained:

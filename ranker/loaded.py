@@ -97,8 +97,7 @@ class LoadedGeneration:
 
     def state_of(self, item_id: str) -> bytes:
         """All that was read of an item from the store; empty for an item that is not held."""
-        row = self.items.row_of.get(item_id)
-        if row is None:
+        if (row := self.items.row_of.get(item_id)) is None:
             return b""
         tokens: bytes = self.tokens_ND[row].tobytes()
         title, summary = self.titles.get(item_id, ""), self.summaries.get(item_id)
@@ -149,7 +148,9 @@ class LoadedGeneration:
         vectors: InlineVectors | None = None,
     ) -> Ranking:
         """The final order; the first `num_explained` items say how their scores come about."""
-        *_, last = self.refine(query, candidates, num_explained=num_explained, vectors=vectors)
+        *_, last = self.refine(
+            query, candidates, num_explained=num_explained, vectors=vectors, by_steps=False
+        )
         return last
 
     def refine(
@@ -159,14 +160,15 @@ class LoadedGeneration:
         *,
         num_explained: int = 0,
         vectors: InlineVectors | None = None,
+        by_steps: bool = True,
     ) -> Iterator[Ranking]:
-        """The final order in steps, as `ranker.serving.Serving` has it."""
+        """The final order in steps, as `ranker.serving.Serving` has it; see `LlmReranker`."""
         reranker = self.reranker
         if vectors is not None:
             item_ids = [one.item_id for one in candidates]
             reranker = reranker.bringing(brought.fused(self.model, self.items, item_ids, vectors))
         query = self._told(self._asked(query))
-        return reranker.refine(query, candidates, num_explained=num_explained)
+        return reranker.refine(query, candidates, num_explained=num_explained, by_steps=by_steps)
 
     def without(self, name: str) -> "LoadedGeneration":
         """The same route with one block left out of retrieval, and a modality's out of fusion.

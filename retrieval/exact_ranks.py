@@ -87,6 +87,9 @@ def _by_score(
         is_near_N = scores_N >= scores_N[row] - slack
         num_above = int((scores_N > scores_N[row] + slack).sum())
         rows_K = np.flatnonzero(is_near_N & (scores_N <= scores_N[row] + slack))
+        if len(rows_K) == 1:  # itself: nothing is to be told apart
+            found[item_id] = 1 + num_above
+            continue
         exact_K = total(cosines_of(query.vectors, items, rows_K), query.weights, len(rows_K))
         own = exact_K[np.searchsorted(rows_K, row)]
         is_before_K = (exact_K > own) | ((exact_K == own) & (rows_K < row))

@@ -49,7 +49,7 @@ def evaluate(
             watch.show(run_protocol(workspace, protocol, watch=watch).summary)
             return
         from sommelier.evaluating.evaluate import evaluate as run
-        from sommelier.evaluating.evaluate import write_trec
+        from sommelier.evaluating.write_trec import write_trec
 
         found = run(workspace, watch=watch, has_ablations=ablations, is_forced=force)
         watch.show(found.summary)

@@ -190,7 +190,9 @@ def _visit(
 
     def draw(strength: float) -> int:
         weights_N = np.exp(appeal_N + strength * taste_N) * is_open_N
-        return int(rng.choice(len(weights_N), p=weights_N / weights_N.sum()))
+        # As `rng.choice` draws, which takes three times as long to check what it is given.
+        upto_N = np.cumsum(weights_N / weights_N.sum())
+        return int(np.searchsorted(upto_N / upto_N[-1], rng.random(), side="right"))
 
     if not is_open_N.any():
         return []

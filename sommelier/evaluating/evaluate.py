@@ -6,15 +6,14 @@ beside the report until it is written, so that a killed evaluation goes on where
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from evaluation import evaluate as evaluation
-from evaluation import run_files, trec
+from evaluation import run_files
 from evaluation.behaviors import Asked, by_behavior
 from evaluation.findings import Background
 from evaluation.history import seen_before
@@ -28,6 +27,7 @@ from evaluation.split import Split, sample, split
 from evaluation.summary import ROUTE_NAMES, headline
 from evaluation.write import ReportFiles, write
 from ranker.loaded import LoadedGeneration
+from sommelier.evaluating import beside
 from sommelier.evaluating.asked import AskedQueries
 from sommelier.evaluating.background import background
 from sommelier.evaluating.shown import shown
@@ -40,7 +40,6 @@ from sommelier.writing.prompt_texts import Preferences, preferences
 
 MEASURES = ("ndcg@10", "hr@10", "mrr@10", "recall@20")
 JOURNAL = ".journal"  # in the report's folder
-TREC, QRELS = "trec", "judgements.qrels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,12 @@ class Evaluated:
 
 
 def evaluate(
-    workspace: Workspace, *, watch: Watch, has_ablations: bool = True, is_forced: bool = False
+    workspace: Workspace,
+    *,
+    watch: Watch,
+    has_ablations: bool = True,
+    is_forced: bool = False,
+    is_helped: bool = False,
 ) -> Evaluated:
     """Measure the current generation and write the report, with the runs that it was made from.
 
@@ -62,19 +66,24 @@ def evaluate(
         watch: Whoever watches.
         has_ablations: Measure the route without each modality as well.
         is_forced: Measure again what has been measured.
+        is_helped: A second process measures ablations at the same time, and loads all that this
+            one has loaded; the report is the same.
 
     Raises:
         ValueError: nothing was published, or nobody can be judged after the cut.
     """
     settings = workspace.settings
     serving = loaded(workspace, watch=watch, online=False)
-    key = _key(workspace, serving, has_ablations=has_ablations)
+    key = journal_key(workspace, serving, has_ablations=has_ablations)
     if not is_forced and (earlier := _earlier(workspace, key)):
         return earlier
     journal = Journal(settings.paths.report / JOURNAL, key=key)
     if is_forced:
         journal.clear()
-    found, known = _measured(workspace, serving, watch, journal, has_ablations)
+    with ExitStack() as stack:
+        if is_helped and has_ablations:
+            stack.enter_context(beside.helped(workspace, serving.info.generation_id, key))
+        found, known = _measured(workspace, serving, watch, journal, has_ablations)
     files = write(found.report, settings.paths.report)
     run_files.write(
         settings.paths.report,
@@ -92,7 +101,7 @@ def evaluate(
     return done
 
 
-def _key(workspace: Workspace, serving: LoadedGeneration, *, has_ablations: bool) -> str:
+def journal_key(workspace: Workspace, serving: LoadedGeneration, *, has_ablations: bool) -> str:
     """Changes when anything does that the report depends on."""
     settings = workspace.settings
     return digest(
@@ -108,18 +117,6 @@ def _key(workspace: Workspace, serving: LoadedGeneration, *, has_ablations: bool
     )
 
 
-def write_trec(workspace: Workspace) -> list[Path]:
-    """Every run of the last report and its judgements as TREC's files; where they lie."""
-    files = run_files.RunFiles(folder=workspace.settings.paths.report)
-    folder = files.folder / TREC
-    folder.mkdir(exist_ok=True)
-    paths = [folder / f"{route}.run" for route in files.routes]
-    for route, path in zip(files.routes, paths, strict=True):
-        trec.write_run(run_files.read_run(files.run(route)), path, tag=route)
-    trec.write_qrels(run_files.read_judgements(files.folder), folder / QRELS)
-    return [*paths, folder / QRELS]
-
-
 def _measured(
     workspace: Workspace,
     serving: LoadedGeneration,
@@ -129,12 +126,7 @@ def _measured(
 ) -> tuple[evaluation.Evaluation, Background]:
     whole = judged(workspace)
     seen = seen_before(workspace.timed_interactions, whole.judgements)
-    queries = AskedQueries(
-        whole.judgements,
-        histories=workspace.histories,
-        seen=seen,
-        preferences=read_preferences(workspace, serving),
-    )
+    queries = asked_queries(workspace, serving, whole, seen)
     config = workspace.settings.evaluation
     with watch.task("what was known at the cut"):
         known = background(workspace, serving, whole, seen)
@@ -154,7 +146,7 @@ def _measured(
             rerank=rerank,
             background=known,
             exact_ranks=serving.retriever.exact_ranks,
-            ablations=_ablations(workspace, serving) if has_ablations else None,
+            ablations=ablated_routes(workspace, serving) if has_ablations else None,
             queries=queries,
             config=config,
             counts=_counts(workspace) | whole.counts,
@@ -172,6 +164,21 @@ def _measured(
         )
     report = replace(found.report, explained=explained, behaviors=behaviors)
     return replace(found, report=report), known
+
+
+def asked_queries(
+    workspace: Workspace,
+    serving: LoadedGeneration,
+    whole: Split,
+    seen: Mapping[str, frozenset[str]],
+) -> AskedQueries:
+    """What is asked for everybody who is judged, with what they had met by then."""
+    return AskedQueries(
+        whole.judgements,
+        histories=workspace.histories,
+        seen=seen,
+        preferences=read_preferences(workspace, serving),
+    )
 
 
 def _asked_about(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Asked]:
@@ -244,7 +251,8 @@ def _progress(watch: Watch) -> Iterator[OnProgress]:
         yield on_progress
 
 
-def _ablations(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Route]:
+def ablated_routes(workspace: Workspace, serving: LoadedGeneration) -> dict[str, Route]:
+    """The same route without each modality, by its name."""
     limit = workspace.settings.evaluation.num_candidates
     routes: dict[str, Route] = {}
     for modality in workspace.item_vectors.modalities:
