@@ -1,5 +1,6 @@
 """Real catalogs from the folder into the store and back: nothing is lost, moved or made twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,12 +105,13 @@ def test_lastfm_is_read_whole_with_its_own_columns(tmp_path: Path, shared_data: 
     assert list(store.profile_ids()) == sorted(item.item_id for item in catalog.items())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)  # 40 s of one core, which others may want at the same time
 def test_emotifys_songs_become_the_vectors_that_yamnet_made_of_them_elsewhere(
     tmp_path: Path, shared_data: Path
 ) -> None:
     catalog = read(shared_data / "emotify", columns=EMOTIFY)
+    songs = catalog.good_items.sort_by("item_id")
+    some = songs.take(list(range(0, songs.num_rows, 8)))  # of each of the four genres
+    catalog = replace(catalog, good_items=some)
     config = EncoderConfig(
         modality=Modality.AUDIO,
         encoder="tflite",
@@ -127,8 +129,8 @@ def test_emotifys_songs_become_the_vectors_that_yamnet_made_of_them_elsewhere(
 
     ids, vectors_ND = of_file(shared_data / "emotify/vectors/audio_yamnet.parquet")
     assert [reject for batch in batches for reject in batch.rejects] == []
-    assert list(found.item_ids) == ids
-    cosines_N = (found.vectors_ND * units(vectors_ND)).sum(axis=1)
+    assert list(found.item_ids) == some["item_id"].to_pylist()
+    cosines_N = (found.vectors_ND * units(vectors_ND)[np.isin(ids, found.item_ids)]).sum(axis=1)
     # Vorbis overshoots full scale in loud songs; we scale such a sound back, they did not.
     assert cosines_N.min() >= 0.997
     assert (cosines_N >= 0.999).mean() >= 0.99

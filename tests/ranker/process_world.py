@@ -21,7 +21,7 @@ LOADER = "tests.ranker.process_world:load"
 HELD_BEHAVIOR = "purchase"  # requests that ask about it are held where there is a folder
 FATAL_TEXT = "whoever reads this dies"
 NOT_YET = "not-yet"  # workers that start wait while the folder holds it
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class PidServing(TableServing):

@@ -9,7 +9,7 @@ from ranker.limits import ServerConfig, ServiceLimits
 from ranker.service.processes import Launch, Processes, processes
 from ranker.service.server import RankerServer, serve
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 @contextmanager

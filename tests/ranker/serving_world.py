@@ -101,7 +101,7 @@ class TableServing:
         self, query: Query, item_ids: Sequence[str], *, vectors: InlineVectors | None = None
     ) -> list[Candidate]:
         self.entered.release()
-        assert self._gate.wait(timeout=20), "the test never opened the gate"
+        assert self._gate.wait(timeout=120), "the test never opened the gate"
         if self.error is not None:
             raise self.error
         brought = () if vectors is None else sorted(vectors.item_ids - SCORES.keys())

@@ -26,7 +26,7 @@ from ranker.service.server import RankerServer, running
 from ranker.serving import Serving
 from tests.ranker.serving_world import FUSED_SPACE, TEXT_SPACE, TableServing
 
-PATIENCE_S = 20
+PATIENCE_S = 120
 REQUEST = pb.RerankRequest(user=pb.User(user_id="ada"), item_ids=["a", "b"])
 HEALTHY, ILL = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 T = TypeVar("T")

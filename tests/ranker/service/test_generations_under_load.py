@@ -34,7 +34,7 @@ from retrieval.build import VECTORS
 from tests.ranker import model_world
 from tests.ranker.shop_world import ITEMS, fill, publish
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 HISTORY = pb.History(interactions=[pb.Interaction(item_id="item-02", behavior="view")])
 QUESTIONS = (
     pb.RerankRequest(user=pb.User(user_id="ann"), item_ids=ITEMS.item_ids[:12]),
