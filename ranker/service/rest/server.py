@@ -130,10 +130,11 @@ class _Http(H11Protocol):
 
     def _await(self) -> None:
         """From now on the next thing, unless that was waited for already."""
+        awaited_s: float | None = None
         if self.cycle is None or self.cycle.response_complete:
             awaited_s = HEADERS_S
-        else:
-            awaited_s = BODY_S if self.cycle.more_body else None
+        elif self.cycle.more_body:
+            awaited_s = BODY_S
         if awaited_s == self._awaited_s:
             return
         self._awaited_s = awaited_s
