@@ -10,6 +10,7 @@ from evaluation.evaluate import evaluate
 from evaluation.journal import Journal
 from evaluation.protocol import EvaluationConfig
 from evaluation.report import as_dict
+from tests.child import child
 from tests.evaluation.small_world import lossy, make_world
 
 NUM_USERS, BATCH = 60, 10
@@ -61,16 +62,15 @@ def numbers(found):
 
 
 def test_a_run_killed_in_the_middle_goes_on_and_reports_the_same(tmp_path, repository):
-    child = subprocess.Popen(
+    with child(
         [sys.executable, "-c", CHILD, str(tmp_path)],
         stdout=subprocess.PIPE,
         cwd=repository,
         env={**os.environ, "PYTHONPATH": str(repository)},
-    )
-    assert child.stdout.readline() == b"in the middle\n"
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    child.stdout.close()
+    ) as process:
+        assert process.stdout.readline() == b"in the middle\n"
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
 
     done = []
     resumed = go(Journal(tmp_path, key="k"), on_rerank=lambda user_id, _: done.append(user_id))

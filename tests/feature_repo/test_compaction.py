@@ -1,4 +1,3 @@
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from feature_repo import compaction, ledger, parts
 from feature_repo.base import View
 from feature_repo.store import Store
 from feature_repo.tables import DELETED, profile_view, vector_view
+from tests.child import child
 
 DAY = timedelta(days=1)
 VIEW = profile_view()
@@ -309,12 +309,10 @@ from feature_repo.store import Store
 compaction.SETTLE_S = 1000
 Store(Path(sys.argv[1])).compact()
 """
-    process = subprocess.Popen([sys.executable, "-c", script, str(store.root)])
-    while len(names(store.root, view)) == 5:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
+    with child([sys.executable, "-c", script, str(store.root)]) as process:
+        while len(names(store.root, view)) == 5:
+            assert process.poll() is None
+            time.sleep(0.02)
     assert len(names(store.root, view)) == 6
     for _ in range(2):
         assert rows(store.root, view) == all_rows

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from feature_repo import comparison, repo_config
 from feature_repo.base import Entity, StoreError
 from feature_repo.reader import OnlineReader
 from feature_repo.store import Store
+from tests.child import child
 
 DAY = timedelta(days=1)
 WriteAxes = Callable[..., int]
@@ -235,13 +237,13 @@ def test_two_processes_may_bring_a_view_each(
         "from feature_repo.store import Store;"
         "print(Store(Path(sys.argv[1])).materialize(datetime.now(UTC), views=sys.argv[2:]))"
     )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", run, str(store.root), name], stdout=subprocess.PIPE, text=True
-        )
-        for name in views
-    ]
-    said = [process.communicate(timeout=200)[0] for process in started]
+    command = [sys.executable, "-c", run, str(store.root)]
+    with ExitStack() as ending:
+        started = [
+            ending.enter_context(child([*command, name], stdout=subprocess.PIPE, text=True))
+            for name in views
+        ]
+        said = [process.communicate(timeout=200)[0] for process in started]
     assert said == [f"{{'{name}': 2000}}\n" for name in views]
     assert set(store.materialize(datetime.now(UTC)).values()) == {0}
 

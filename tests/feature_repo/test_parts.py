@@ -1,6 +1,6 @@
-import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from embedders.items import EPOCH
 from feature_repo import parts
 from feature_repo.store import Store
 from feature_repo.tables import profile_view
+from tests.child import child
 
 VIEW = profile_view()
 
@@ -85,8 +86,10 @@ for n in range(20):
         vectors, content_hashes=["x"], event_timestamps=[datetime.now(UTC)]
     )
 """
-    writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), who]) for who in "ab"]
-    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with ExitStack() as ending:
+        writers = [ending.enter_context(child([*command, who])) for who in "ab"]
+        assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     store = Store(tmp_path)
     assert len(store.spaces()) == 21
     ids = [one for space in store.spaces().values() for one in store.read(space).item_ids]

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from feature_repo import compaction, parts, text_sources
 from feature_repo.base import StoreError
 from feature_repo.store import Store
 from feature_repo.tables import text_view
+from tests.child import child
 from tests.feature_repo.texts import PREFERENCE, SUMMARY, write_texts
 
 
@@ -97,10 +99,9 @@ def test_sources_of_several_writers_at_once_are_all_kept(tmp_path: Path, reposit
         "for n in range(8): text_sources.add(Path(sys.argv[1]), "
         "replace(SUMMARY, revision=f'{sys.argv[2]}-{n}'))"
     )
-    writers = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=repository)
-        for name in "ab"
-    ]
-    assert [writer.wait(timeout=100) for writer in writers] == [0, 0]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with ExitStack() as ending:
+        writers = [ending.enter_context(child([*command, one], cwd=repository)) for one in "ab"]
+        assert [writer.wait(timeout=100) for writer in writers] == [0, 0]
     expected = {replace(SUMMARY, revision=f"{one}-{n}").source_id for one in "ab" for n in range(8)}
     assert text_sources.read(tmp_path).keys() == expected

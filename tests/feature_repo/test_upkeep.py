@@ -2,6 +2,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,7 @@ from feature_repo import compaction, ledger, parts, retention
 from feature_repo.base import Entity, StoreError
 from feature_repo.store import Store
 from feature_repo.tables import history_view, profile_view, vector_view
+from tests.child import child
 from tests.feature_repo.texts import PREFERENCE, SUMMARY, write_texts
 
 DAY = timedelta(days=1)
@@ -212,31 +214,31 @@ def test_writers_readers_and_compactions_at_once_lose_nothing(store: Store, spac
     """Two processes write everything, one thread reads, and a compaction follows the other."""
     write(store, space)
     compaction.SETTLE_S = 0.2
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(store.root), who]) for who in "xy"
-    ]
+    command = [sys.executable, "-c", WRITER, str(store.root)]
     errors: list[Exception] = []
     sizes = [0]
+    with ExitStack() as ending:
+        writers = [ending.enter_context(child([*command, who])) for who in "xy"]
 
-    def read() -> None:
-        try:
-            for _ in _finished(writers):
-                found = set(store.read(space).item_ids)
-                assert len(found) >= sizes[-1]  # what was once there stays
-                assert "a" in found
-                sizes.append(len(found))
-                assert len(store.profiles()) <= 30
-                assert {known.content_hash for _, known in store.known(space)} >= {"x"}
-        except Exception as error:
-            errors.append(error)
+        def read() -> None:
+            try:
+                for _ in _finished(writers):
+                    found = set(store.read(space).item_ids)
+                    assert len(found) >= sizes[-1]  # what was once there stays
+                    assert "a" in found
+                    sizes.append(len(found))
+                    assert len(store.profiles()) <= 30
+                    assert {known.content_hash for _, known in store.known(space)} >= {"x"}
+            except Exception as error:
+                errors.append(error)
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    num_merged = 0
-    for _ in _finished(writers):
-        num_merged += sum(one.parts_before - one.parts_after for one in store.compact())
-    reader.join()
-    assert [writer.wait() for writer in writers] == [0, 0]
+        reader = threading.Thread(target=read)
+        reader.start()
+        num_merged = 0
+        for _ in _finished(writers):
+            num_merged += sum(one.parts_before - one.parts_after for one in store.compact())
+        reader.join()
+        assert [writer.wait() for writer in writers] == [0, 0]
     assert errors == []
     assert num_merged > 0
     store.compact()

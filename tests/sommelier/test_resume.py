@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from embedders import torchaudio_cpu
 from feature_repo.store import Store
+from tests.child import child
 from tests.embedders.tiny import WORDS, save, save_words, seeded
 
 torchaudio_cpu.load()
@@ -67,8 +69,8 @@ def write_workspace(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def started(folder: Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    return child(
         COMMAND,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
@@ -79,8 +81,8 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def finish(folder: Path) -> str:
-    process = start(folder)
-    shown, _ = process.communicate(timeout=PATIENCE_S)
+    with started(folder) as process:
+        shown, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, shown
     return shown
 
@@ -99,14 +101,14 @@ def num_rows(folder: Path, modality: str) -> int:
 
 def kill_at(folder: Path, modality: str, num_parts: int) -> None:
     """Start a run and end it without warning when so many parts are there."""
-    process = start(folder)
     deadline = time.monotonic() + PATIENCE_S
-    while len(parts(folder, modality)) < num_parts:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
+    with started(folder) as process:
+        while len(parts(folder, modality)) < num_parts:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        process.kill()
+        process.communicate()
     assert process.returncode == -9, "it was still at work"
 
 

@@ -27,6 +27,7 @@ from sommelier.serve import LOADER, in_processes, loaded
 from sommelier.settings_file import load
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
+from tests.child import child
 from tests.sommelier.conftest import Run
 
 USER = "user-0003"
@@ -180,7 +181,7 @@ def test_the_command_serves_from_processes_without_a_model_library_of_its_own(
     built: Path,
 ) -> None:
     settings = ["--settings", str(built), "--set", "server.processes=1", "--set", "server.port=0"]
-    with subprocess.Popen(
+    with child(
         [sys.executable, "-m", "sommelier", "serve", *settings],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -201,7 +202,7 @@ def test_the_command_serves_from_processes_without_a_model_library_of_its_own(
 def test_the_command_answers_over_http_and_logs_each_request_as_an_object(built: Path) -> None:
     said = ["port=0", "rest_port=0", "log_requests=true", 'log_format="json"']
     settings = [word for one in said for word in ("--set", f"server.{one}")]
-    with subprocess.Popen(
+    with child(
         [sys.executable, "-m", "sommelier", "serve", "--settings", str(built), *settings],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -234,7 +235,7 @@ def test_a_roll_back_by_command_is_followed_by_the_server(
     generations.point("g-000002")
     settings = ["--settings", str(copy_of_built), "--set", "server.port=0"]
     settings += ["--set", "server.follow_s=0.2", "--set", f"server.processes={num_processes}"]
-    with subprocess.Popen(
+    with child(
         [sys.executable, "-m", "sommelier", "serve", *settings],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -26,11 +26,12 @@ from ranker.pb import ranker_pb2_grpc as pb_grpc
 from ranker.service.process import Process, WorkerFailed
 from ranker.service.processes import Launch, processes
 from ranker.service.server import RankerServer, running, serve
+from tests.child import child
 from tests.ranker import served_processes
 from tests.ranker.process_world import FATAL_TEXT, LOADER, NOT_YET
 from tests.ranker.serving_world import TableServing
 
-PATIENCE_S = 20
+PATIENCE_S = 120
 ADA = pb.User(user_id="ada")
 
 
@@ -336,12 +337,10 @@ def test_workers_end_with_a_server_that_was_killed() -> None:
         "    await asyncio.sleep(60)\n"
         "asyncio.run(live())\n"
     )
-    server = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    pids = json.loads(server.stdout.readline())
-    assert all(map(is_alive, pids))
-    server.kill()
-    server.communicate()
+    with child([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as server:
+        pids = json.loads(server.stdout.readline())
+        assert all(map(is_alive, pids))
+        server.kill()
     until(lambda: not any(map(is_alive, pids)))
 
 

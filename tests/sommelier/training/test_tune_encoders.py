@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sommelier.settings_file import load
 from sommelier.training.tune_encoders import LEFT_S, remove_left, tune_encoders
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
+from tests.child import child
 from tests.embedders import test_audio_auto as audio
 from tests.embedders import test_image_auto as image
 from tests.embedders import test_text_auto as text
@@ -158,15 +160,15 @@ def test_a_killed_run_goes_on_and_ends_where_an_unkilled_one_does(catalog: Path)
         ["--set", f"paths.models={name}", "--set", "tuning.steps=60"]
         for name in ("killed", "whole")
     )
-    process = start(catalog, [*words, *killed])
-    await_checkpoint(catalog.parent / "killed", process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with started(catalog, [*words, *killed]) as process:
+        await_checkpoint(catalog.parent / "killed", process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     assert not list((catalog.parent / "killed").rglob("adapter_model.safetensors"))
 
     for options in (killed, whole):
-        process = start(catalog, [*words, *options])
-        output, _ = process.communicate(timeout=PATIENCE_S)
+        with started(catalog, [*words, *options]) as process:
+            output, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, output
     one, two = (
         next((catalog.parent / name).rglob("adapter_model.safetensors")).read_bytes()
@@ -201,9 +203,9 @@ def test_what_a_killed_run_left_goes_a_week_later_and_nothing_else_does(tmp_path
     assert remove_left(tmp_path) == 0
 
 
-def start(catalog: Path, words: list[str]) -> subprocess.Popen[str]:
+def started(catalog: Path, words: list[str]) -> AbstractContextManager[subprocess.Popen[str]]:
     root = str(Path(__file__).parents[2])
-    return subprocess.Popen(
+    return child(
         [sys.executable, "-c", "from sommelier.app import main; main()", *words],
         cwd=catalog.parent,
         env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},

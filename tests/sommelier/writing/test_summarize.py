@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from embedders.texts import TextKind
 from feature_repo.store import Store
 from sommelier.settings_file import load
 from sommelier.workspace import Workspace
+from tests.child import child
 from tests.embedders.summaries.fake_endpoint import Asked, FakeEndpoint, Reply, completion, failure
 from tests.sommelier.conftest import Run
 from tests.sommelier.written_world import EVENTS, write_events, write_items
@@ -199,10 +199,10 @@ def test_a_killed_run_asks_again_for_the_batch_at_hand_alone(
 
     endpoint.answer = silent_in_the_end
     command = [sys.executable, "-c", "from sommelier.app import main; main()", "summarize"]
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert is_asked.wait(PATIENCE_S)
-    process.kill()
-    assert process.wait() == -9
+    with child(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        assert is_asked.wait(PATIENCE_S)
+        process.kill()
+        assert process.wait() == -9
     (kept,) = texts(folder).values()
     assert len(kept) == 8
 
