@@ -143,7 +143,7 @@ def make_ahead(
         journal=journal,
         on_progress=_say_nothing,
     )
-    for name, route in reversed(ablations.items()):
+    for name, route in reversed(list(ablations.items())):
         travel_back(
             journey.ablated_queries,
             route,
