@@ -22,6 +22,7 @@ from ranker.service import requests
 from ranker.service.readings import WorkerCounts
 from ranker.service.replying import Replier
 from ranker.service.statuses import Reason, StatusError
+from ranker.service.threads import WorkerThread
 from ranker.service.workers import Job, Line
 from ranker.serving import Serving, ServingInfo
 from retrieval.candidates import Query
@@ -39,6 +40,8 @@ class Call:
     request: pb.RerankRequest | pb.RecommendRequest
     """Of StreamRerank, the Rerank inside it."""
     query: Query
+    item_ids: tuple[str, ...] = ()
+    """That the request brings to be ordered; Recommend finds its own."""
     vectors: InlineVectors | None = None
     """What the request brings for its own items."""
     num_candidates: int
@@ -131,6 +134,7 @@ def read_call(method: str, request: Any, limits: ServiceLimits, info: ServingInf
     Raises:
         StatusError: INVALID_ARGUMENT, naming every field at fault.
     """
+    item_ids: tuple[str, ...] = ()
     if method == "Recommend":
         query, num_candidates, top_k = requests.read_recommend(request, limits, info)
         vectors = None
@@ -138,13 +142,14 @@ def read_call(method: str, request: Any, limits: ServiceLimits, info: ServingInf
         is_stream = method == "StreamRerank"
         request = request.rerank if is_stream else request
         within = "rerank." if is_stream else ""
-        query, vectors = requests.read_rerank(request, limits, info, within=within)
-        num_candidates = len(request.item_ids)
+        query, item_ids, vectors = requests.read_rerank(request, limits, info, within=within)
+        num_candidates = len(item_ids)
         top_k = request.top_k or num_candidates
     return Call(
         method=method,
         request=request,
         query=query,
+        item_ids=item_ids,
         vectors=vectors,
         num_candidates=num_candidates,
         top_k=top_k,
@@ -167,10 +172,10 @@ class InProcess(Backend):
     def __init__(self, serving: Serving, *, limits: ServiceLimits) -> None:
         self._serving = serving
         self._replier = Replier(serving)
-        self._line = Line[int](limit=limits.queue)
-        for number in range(limits.workers):
-            self._line.add(number)
-        self._executor = ThreadPoolExecutor(limits.workers, thread_name_prefix="ranker")
+        self._line = Line[WorkerThread](limit=limits.queue)
+        self._threads = [WorkerThread(f"ranker_{number}") for number in range(limits.workers)]
+        for thread in self._threads:
+            self._line.add(thread)
         self._hurrying = ThreadPoolExecutor(1, thread_name_prefix="hurried")
         self._num_hurrying, self._most_hurrying = 0, limits.queue
 
@@ -227,8 +232,9 @@ class InProcess(Backend):
     async def close(self) -> None:
         """Refuses what waits, and returns once the work that runs has ended."""
         self._line.close()
-        for executor in (self._executor, self._hurrying):
-            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.close)
+        await asyncio.to_thread(self._hurrying.shutdown, wait=True, cancel_futures=True)
 
     async def _hurried(self, call: Call, job: Job) -> Response:
         """Of a thread that computes nothing else, so that it is free in time."""
@@ -241,7 +247,7 @@ class InProcess(Backend):
             self._num_hurrying -= 1
             job.drop()
 
-    def _begun(self, call: Call, job: Job, worker: int) -> asyncio.Queue[Told]:
+    def _begun(self, call: Call, job: Job, worker: WorkerThread) -> asyncio.Queue[Told]:
         """What the work tells, its end (None) or error at last."""
         loop, told = asyncio.get_running_loop(), asyncio.Queue[Told]()
 
@@ -265,7 +271,7 @@ class InProcess(Backend):
                 # Also where the caller is gone long before the work ends.
                 loop.call_soon_threadsafe(end, last, error, time.monotonic() - began)
 
-        self._executor.submit(work)
+        worker.begin(work)
         return told
 
 

@@ -108,8 +108,8 @@ class Complaints:
         """Ids, not too many; whether the latter holds."""
         if not self.check_at_most(path, len(item_ids), limit):
             return False
-        lengths = list(map(len, item_ids))
-        if lengths and (min(lengths) == 0 or max(lengths) > self.limits.id_length):
+        longest = max(map(len, item_ids), default=0)
+        if longest > self.limits.id_length or not all(item_ids):
             for place, item_id in enumerate(item_ids):
                 self.check_id(f"{path}[{place}]", item_id)
         return True
@@ -127,6 +127,8 @@ class Complaints:
 
     def check_weights(self, weights: Mapping[str, float]) -> None:
         """A finite number from 0 for each of some blocks."""
+        if not weights:
+            return  # as nearly always
         there_are = ", ".join(self.info.blocks) or "none"
         if len(weights) > len(self.info.blocks):
             self.add("weights", f"{len(weights)} blocks; those that can be weighed: {there_are}")

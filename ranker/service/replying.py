@@ -57,14 +57,11 @@ class Replier:
         yield response
 
     def _plan(self, call: "Call") -> Plan:
-        serving, request, query = self._serving, call.request, call.query
-        item_ids: tuple[str, ...] = ()
-        if isinstance(request, pb.RerankRequest):
-            item_ids = tuple(request.item_ids)
+        serving, item_ids = self._serving, call.item_ids
         return Plan(
             method=call.method,
             serving=serving,
-            query=query,
+            query=call.query,
             find=(
                 (lambda query: serving.score(query, item_ids, vectors=call.vectors))
                 if item_ids
@@ -73,7 +70,7 @@ class Replier:
             asked=item_ids,
             vectors=call.vectors,
             top_k=call.top_k,
-            explains=request.explain,
+            explains=call.request.explain,
             anytime=call.is_anytime,
             pace=self._pace,
         )

@@ -15,8 +15,8 @@ from retrieval.candidates import Query
 
 def read_rerank(
     request: pb.RerankRequest, limits: ServiceLimits, info: ServingInfo, *, within: str = ""
-) -> tuple[Query, InlineVectors | None]:
-    """The query of a Rerank and the vectors that it brings; the items stay in the request.
+) -> tuple[Query, tuple[str, ...], InlineVectors | None]:
+    """The query of a Rerank, its items, and the vectors that it brings for them.
 
     Args:
         request: As it came.
@@ -29,7 +29,7 @@ def read_rerank(
             vectors are of spaces that the generation does not have.
     """
     complaints = Complaints(limits, info, within)
-    item_ids = list(request.item_ids)  # once: every look at a message's ids makes them anew
+    item_ids = tuple(request.item_ids)  # once: every look at a message's ids makes them anew
     complaints.check_user(request.user, request.recent)
     if not item_ids:
         complaints.add("item_ids", "empty; send the items to order")
@@ -42,7 +42,7 @@ def read_rerank(
     complaints.raise_any()
     # Whoever brings the candidates decides what may be shown again.
     query = _query(request, exclude_seen=False, exclude=frozenset())
-    return query, _vectors(request, info)
+    return query, item_ids, _vectors(request, info)
 
 
 def read_recommend(

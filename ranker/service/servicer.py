@@ -7,10 +7,11 @@ exception, and `ranker.service.interceptor` makes a status of it.
 """
 
 import asyncio
+import random
 import time
-import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from ranker import wire
@@ -25,12 +26,14 @@ from ranker.service.backends import (
     in_process,
     read_call,
 )
-from ranker.service.flights import Flights
+from ranker.service.flights import Flight, Flights
 from ranker.service.metrics import Metrics
 from ranker.service.workers import Job
 from ranker.serving import Serving, ServingInfo
 
 __all__ = ["RankerService", "ServiceLimits"]
+
+_ids = random.Random()  # seeded by the system, which need not be asked again for every request
 
 
 class RankerService(pb_grpc.RankerServiceServicer):
@@ -102,9 +105,11 @@ class RankerService(pb_grpc.RankerServiceServicer):
         self, request: pb.StreamRerankRequest, context: Any
     ) -> AsyncIterator[pb.StreamRerankResponse]:
         """Retrieval's order at once, then better ones."""
-        async with aclosing(self._answers("StreamRerank", request, context)) as answers:
-            async for response in answers:
-                yield response
+        with self._served.used() as backend:
+            asked = self._asked("StreamRerank", request, context, backend)
+            async with aclosing(asked.flight.replies()) as replies:
+                async for reply in replies:
+                    yield asked.addressed(reply)
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Any) -> pb.GetInfoResponse:
         """What is served, and what one request may ask."""
@@ -116,37 +121,47 @@ class RankerService(pb_grpc.RankerServiceServicer):
         self._former.discard(former)
 
     async def _answer(self, method: str, request: Any, context: Any) -> Any:
-        async with aclosing(self._answers(method, request, context)) as answers:
-            [response] = [answer async for answer in answers]
-        return response
-
-    async def _answers(self, method: str, request: Any, context: Any) -> Any:
-        """The messages as this caller gets them."""
-        began = time.perf_counter()
         with self._served.used() as backend:
-            call = read_call(method, request, self._limits, backend.info)
-            _check_generation(call.request.generation_id, backend)
-            request_id = call.request.request_id or uuid.uuid4().hex
-            job = Job(context.time_remaining())
-            replies = self._flights.replies(
-                (backend, method, call.identity()),
-                job,
-                lambda: backend.answers(call, job),
-                is_anytime=call.is_anytime,
-            )
-            async with aclosing(replies):
-                async for reply in replies:
-                    message: Any = type(reply)()
-                    message.CopyFrom(reply)  # others may wait for the same reply
-                    answer = answer_in(message)
-                    answer.request_id = request_id
-                    answer.timings.total_ms = (time.perf_counter() - began) * 1e3
-                    yield message
+            asked = self._asked(method, request, context, backend)
+            return asked.addressed(await asked.flight.last())
+
+    def _asked(self, method: str, request: Any, context: Any, backend: Backend) -> "_Asked":
+        began = time.perf_counter()
+        call = read_call(method, request, self._limits, backend.info)
+        _check_generation(call.request.generation_id, backend)
+        job = Job(context.time_remaining())
+        flight = self._flights.join(
+            (backend, method, call.identity()),
+            job,
+            lambda: backend.answers(call, job),
+            is_anytime=call.is_anytime,
+        )
+        request_id = call.request.request_id or f"{_ids.getrandbits(128):032x}"
+        return _Asked(flight, began=began, request_id=request_id)
 
     def _backend(self, served: Backend | Serving) -> Backend:
         if isinstance(served, Backend):
             return served
         return in_process(served, limits=self._limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One caller's part in a computation."""
+
+    flight: Flight[Response]
+    _: KW_ONLY
+    began: float
+    request_id: str
+
+    def addressed(self, reply: Response) -> Any:
+        """The message as this caller gets it."""
+        message: Any = type(reply)()
+        message.CopyFrom(reply)  # others may wait for the same reply
+        answer = answer_in(message)
+        answer.request_id = self.request_id
+        answer.timings.total_ms = (time.perf_counter() - self.began) * 1e3
+        return message
 
 
 class _Served:

@@ -8,7 +8,6 @@ overload the workers otherwise spend their time on answers that nobody waits for
 
 import asyncio
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -32,18 +31,14 @@ class Job:
     def __init__(self, deadline_s: float | None = None) -> None:
         """`deadline_s` counts from now; None waits for ever."""
         self._until = _moment(deadline_s)
-        self._is_dropped = threading.Event()
+        self.is_dropped = False
+        """Whether the result would be thrown away. Read from any thread."""
         self._on_extended: Callable[[], None] | None = None
 
     @property
     def time_left_s(self) -> float:
         """Seconds until nobody waits any more; negative when that is past, else perhaps inf."""
         return self._until - time.monotonic()
-
-    @property
-    def is_dropped(self) -> bool:
-        """Whether the result would be thrown away."""
-        return self._is_dropped.is_set()
 
     def ends_after(self, other: "Job") -> bool:
         """Whether this one waits at least as long as the other."""
@@ -66,7 +61,7 @@ class Job:
 
     def drop(self) -> None:
         """Nobody waits for the result any more."""
-        self._is_dropped.set()
+        self.is_dropped = True
 
     def check(self, stage: str) -> None:
         """Called before each stage, so that none begins in vain.
@@ -75,7 +70,7 @@ class Job:
             StatusError: DEADLINE_EXCEEDED.
             CancelledError: the caller has given up; the result would be thrown away.
         """
-        if self._is_dropped.is_set():
+        if self.is_dropped:
             raise CancelledError(f"dropped before {stage}")
         if self.time_left_s <= 0:
             raise statuses.deadline_exceeded(stage)

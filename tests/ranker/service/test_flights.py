@@ -44,8 +44,8 @@ async def until(condition: Callable[[], bool]) -> None:
 async def collected(
     flights: Flights[int], key: str, work: Work, *, job: Job | None = None, is_anytime: bool = False
 ) -> list[int]:
-    replies = flights.replies(key, job or Job(), work, is_anytime=is_anytime)
-    return [reply async for reply in replies]
+    flight = flights.join(key, job or Job(), work, is_anytime=is_anytime)
+    return [reply async for reply in flight.replies()]
 
 
 def test_equal_calls_get_all_replies_of_one_computation_whenever_they_join() -> None:
@@ -139,3 +139,36 @@ def test_who_is_answered_at_any_time_joins_only_what_ends_in_time() -> None:
     num_coalesced, time_left_s = asyncio.run(live())
     assert num_coalesced == 1
     assert time_left_s <= 5.0
+
+
+def test_who_wants_only_the_last_reply_gets_it_or_the_error_once_it_is_over() -> None:
+    async def live() -> int:
+        flights, work = Flights[int](), Work(1, 2, 3)
+        last = asyncio.create_task(flights.join("k", Job(), work).last())
+        work.let(2)
+        await asyncio.sleep(0.01)
+        assert not last.done()
+        work.let()
+        failing = Work(1, error=KeyError("x"))
+        failing.let()
+        with pytest.raises(KeyError):
+            await flights.join("l", Job(), failing).last()
+        return await last
+
+    assert asyncio.run(live()) == 3
+
+
+def test_who_gives_up_on_the_last_reply_ends_the_work_when_nobody_else_waits() -> None:
+    async def live() -> bool:
+        flights, work, job = Flights[int](), Work(1), Job()
+        flight = flights.join("k", job, work)
+        waiting = [asyncio.create_task(flight.last()) for _ in range(2)]
+        await until(lambda: work.num_begun == 1)
+        waiting[0].cancel()
+        await asyncio.sleep(0.01)
+        assert not job.is_dropped
+        waiting[1].cancel()
+        await until(lambda: work.num_left == 1)
+        return job.is_dropped
+
+    assert asyncio.run(live())

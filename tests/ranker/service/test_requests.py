@@ -210,7 +210,7 @@ def test_a_filter_holds_no_more_than_it_may(message: pb.Filter, told: str) -> No
 
 
 def test_vectors_are_read_in_unit_length() -> None:
-    query, brought = read_rerank(rerank("a", "new", vectors=[vectors("new", "a")]), LIMITS, INFO)
+    query, _, brought = read_rerank(rerank("a", "new", vectors=[vectors("new", "a")]), LIMITS, INFO)
     assert query.user_id == "ada"
     assert brought is not None
     (embeddings,) = brought.embeddings
@@ -218,7 +218,7 @@ def test_vectors_are_read_in_unit_length() -> None:
     np.testing.assert_array_equal(
         embeddings.vectors_ND, normalize(np.arange(1, 7, dtype=np.float32).reshape(2, 3))
     )
-    assert read_rerank(rerank(), LIMITS, INFO)[1] is None
+    assert read_rerank(rerank(), LIMITS, INFO)[2] is None
 
 
 @pytest.mark.parametrize(
