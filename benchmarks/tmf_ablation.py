@@ -13,8 +13,9 @@ Every adapter is kept under `build/tmf_ablation`, as is what it measured: a seco
 
 import hashlib
 import json
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -60,6 +61,8 @@ class Bench:
     split: str
     num_retrieved: int
     quick: bool = False
+    learning_rate: float | None = None
+    """Another than the set's."""
     lists: list[list[tuple[str, ...]]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +97,9 @@ class Bench:
 
     def config(self, variant: str) -> RankerConfig:
         """What a variant is trained with."""
-        return config_of(self.name, VARIANTS[variant], seed=self.seed, quick=self.quick)
+        config = config_of(self.name, VARIANTS[variant], seed=self.seed, quick=self.quick)
+        rate = self.learning_rate or config.training.learning_rate
+        return replace(config, training=replace(config.training, learning_rate=rate))
 
     def score(self, variant: str, *, absent: frozenset[str] = frozenset()) -> Score:
         """A trained system, or one of those that need no training."""
@@ -238,16 +243,27 @@ def times(
         meanings[name] = f"CPU time of scoring {NUM_TIMED} users' lists / that of fused"
 
 
-def main() -> None:
+def asked_for() -> Namespace:
+    """The command line."""
     options = parser(__doc__ or "")
     options.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     options.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     options.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS))
+    known = [*UNTRAINED, *VARIANTS]
+    options.add_argument(
+        "--variants", nargs="+", choices=known, help="these alone, and no absent modalities"
+    )
+    options.add_argument("--learning-rate", type=float, help="another than the set's")
     options.add_argument("--split", choices=["valid", "test"], default="test")
     options.add_argument("--retrieved", type=int, default=300, help="users to rerank for")
     options.add_argument("--quick", action="store_true", help="a few steps, to try it out")
     options.add_argument("--untimed", action="store_true", help="leave out what scoring takes")
-    given = options.parse_args()
+    given: Namespace = options.parse_args()
+    return given
+
+
+def main() -> None:
+    given = asked_for()
     folder = data_folder()
     torch.set_num_threads(1)
     moments = {name: load(folder / name) for name in given.sets}
@@ -259,22 +275,25 @@ def main() -> None:
             split=given.split,
             num_retrieved=given.retrieved,
             quick=given.quick,
+            learning_rate=given.learning_rate,
         )
         for s in given.seeds
         for n in given.sets
     ]
-    for group in given.groups:  # trained in the order in which they matter, all sets side by side
+    groups = [given.variants] if given.variants else [GROUPS[group] for group in given.groups]
+    for group in groups:  # trained in the order in which they matter, all sets side by side
         for bench in benches:
-            for variant in filter(bench.has, GROUPS[group]):
+            for variant in filter(bench.has, group):
                 bench.measured(variant)
     figures: Figures = {}
     meanings: Meanings = {}
     for name in given.sets:
         own = [bench for bench in benches if bench.name == name]
-        variants = [one for group in given.groups for one in GROUPS[group] if own[0].has(one)]
+        variants = [one for group in groups for one in group if own[0].has(one)]
         systems(own, variants, figures, meanings)
         spreads(own, variants, figures, meanings)
-        absences(own, figures, meanings)
+        if not given.variants:
+            absences(own, figures, meanings)
         slow = [one for one in variants if one.startswith("tokens_") or one in ("titles", "both")]
         if not given.untimed:
             times(own[0], slow, given.rounds, figures, meanings)

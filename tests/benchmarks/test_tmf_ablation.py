@@ -2,6 +2,7 @@
 what their names say."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,3 +205,15 @@ def test_tokens_spread_along_as_many_directions_as_items_differ_in(
     assert modules.measures.spread(along_a_line_ND) == pytest.approx(1)
     everywhere_ND = rng.normal(size=(4000, 8)).astype(np.float32)
     assert 7.5 < modules.measures.spread(everywhere_ND) <= 8
+
+
+def test_another_learning_rate_changes_that_alone(modules: SimpleNamespace) -> None:
+    nothing = modules.sets.Moments(
+        catalog=None, item_ids=("a",), graph_events=None, train=(), valid=(), test=()
+    )
+    given = {"name": "lastfm", "seed": 3, "moments": nothing, "split": "valid", "num_retrieved": 0}
+    usual = modules.main.Bench(**given).config("fused")
+    other = modules.main.Bench(**given, learning_rate=1e-4).config("fused")
+    assert usual.training.learning_rate == modules.models.SETTINGS["lastfm"].learning_rate
+    assert other.training == replace(usual.training, learning_rate=1e-4)
+    assert replace(other, training=usual.training) == usual
