@@ -1,10 +1,11 @@
 """The benchmark of packed scoring runs, small, and writes figures that can be compared."""
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,28 +68,17 @@ def test_the_figures_are_printed_with_their_meanings(made: dict[str, Any]) -> No
     assert "CPU time one by one / packed" in made["printed"]
 
 
-LIKE_THE_OTHERS = """
-import torch
-from _packed_sides import batched, cross_encoder, crossed, draw
-encoder = cross_encoder("tiny")
-prompts = draw(30, 9, vocab_size=256, seed=3)
-text = lambda tokens: " ".join(map(str, tokens.tolist()))
-for branch in prompts.branches:
-    read = encoder.tokenizer(text(prompts.prefix_P), text(branch))["input_ids"]
-    assert read == torch.cat([prompts.prefix_P, branch]).tolist()
-found = crossed(encoder, prompts, batched(prompts.lengths))
-print(len(found), float(found.std()) > 0)
-"""
-
-
-def test_the_cross_encoder_reads_the_very_tokens() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", LIKE_THE_OTHERS],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=BENCHMARKS.parent,
-        env={**os.environ, "PYTHONPATH": f"{BENCHMARKS}:{BENCHMARKS.parent}"},
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["9", "True"]
+def test_the_cross_encoder_reads_the_very_tokens(
+    benchmark_modules: Callable[..., SimpleNamespace],
+) -> None:
+    sides = benchmark_modules(sides="_packed_sides").sides
+    encoder = sides.cross_encoder("tiny")
+    prompts = sides.draw(30, 9, vocab_size=256, seed=3)
+    prefix = prompts.prefix_P.tolist()
+    for branch_T in prompts.branches:
+        branch = branch_T.tolist()
+        read = encoder.tokenizer(*(" ".join(map(str, one)) for one in (prefix, branch)))
+        assert read["input_ids"] == prefix + branch
+    found = sides.crossed(encoder, prompts, sides.batched(prompts.lengths))
+    assert len(found) == 9
+    assert found.std() > 0
