@@ -19,24 +19,26 @@ from ranker.team import Team
 from ranker.training import train
 from tests.ranker import model_world
 
+LOSSES: tuple[Loss, ...] = ("listwise", "sequence")
 CONFIG = model_world.with_steps(
     2, 4, text_steps=2, preference_steps=2, check_every=2, patience=3, batch_size=5, save_every=3
 )
 
 
-def trained(folder: str, llm: str, loss: Loss = "listwise") -> None:
+def trained(folder: str, llm: str) -> None:
     """What each process of a team runs; the batch of 5 does not divide evenly."""
-    adapter = train(
-        model_world.examples(8),
-        validation=model_world.examples(30, seed=4),
-        items=model_world.items(),
-        titles=model_world.TITLES,
-        llm=llm,
-        config=replace(CONFIG, training=replace(CONFIG.training, loss=loss)),
-        folder=Path(folder) / "adapters",
-        runs=Path(folder) / "runs",
-    )
-    print(adapter)
+    for loss in LOSSES:
+        adapter = train(
+            model_world.examples(8),
+            validation=model_world.examples(30, seed=4),
+            items=model_world.items(),
+            titles=model_world.TITLES,
+            llm=llm,
+            config=replace(CONFIG, training=replace(CONFIG.training, loss=loss)),
+            folder=Path(folder) / loss / "adapters",
+            runs=Path(folder) / loss / "runs",
+        )
+        print(adapter)
 
 
 def test_rows_are_shared_evenly_and_all_of_them() -> None:
@@ -64,22 +66,31 @@ def test_a_process_that_nobody_launched_is_alone() -> None:
         team.wait()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("loss", ["listwise", "sequence"])
-def test_two_processes_train_what_one_does(loss: Loss, llm_folder: Path, tmp_path: Path) -> None:
-    trained(str(tmp_path / "one"), str(llm_folder), loss)
+@pytest.fixture(scope="module")
+def both(llm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """Trained by one process, by two, and what the two printed."""
+    folder = tmp_path_factory.mktemp("team")
+    trained(str(folder / "one"), str(llm_folder))
     code = "import sys; from tests.ranker import test_team; test_team.trained(*sys.argv[1:])"
-    script = tmp_path / "script.py"
+    script = folder / "script.py"
     script.write_text(code)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    given = [str(script), str(tmp_path / "two"), str(llm_folder), loss]
+    given = [str(script), str(folder / "two"), str(llm_folder)]
     command = [*launcher, "--nproc-per-node=2", *given]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    (one,), (two,) = ((tmp_path / name / "adapters").iterdir() for name in ("one", "two"))
+    return folder / "one", folder / "two", done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # two processes start, and load much
+@pytest.mark.parametrize("loss", LOSSES)
+def test_two_processes_train_what_one_does(loss: Loss, both: tuple[Path, Path, str]) -> None:
+    *folders, printed = both
+    (one,), (two,) = ((folder / loss / "adapters").iterdir() for folder in folders)
     assert one.name == two.name, "how many trained it is not in the name"
-    assert done.stdout.count(str(two)) == 2, "both know where it is"  # two may share a line
+    assert printed.count(str(two)) == 2, "both know where it is"  # two may share a line
     for name in (models.WEIGHTS, "lora/shared/adapter_model.safetensors"):
         expected, found = load_file(one / name), load_file(two / name)
         assert expected.keys() == found.keys()
@@ -89,7 +100,7 @@ def test_two_processes_train_what_one_does(loss: Loss, llm_folder: Path, tmp_pat
     assert facts["losses"] == pytest.approx(expected_facts["losses"], abs=1e-5)
     for look, expected_look in zip(facts["validation"], expected_facts["validation"], strict=True):
         assert look == pytest.approx(expected_look, abs=1e-5)
-    record = json.loads((tmp_path / "two" / "runs" / two.name / "run.json").read_text())
+    record = json.loads((folders[1] / loss / "runs" / two.name / "run.json").read_text())
     assert record["num_processes"] == 2
     assert record["is_finished"]
 
