@@ -19,7 +19,6 @@ from sommelier.demo import shop as demo_shop
 from sommelier.evaluating.artifacts import _folder, compare, stages
 from sommelier.evaluating.audit import Audited, Traveler, audit, compared, prepare, whom
 from sommelier.index import index
-from sommelier.publish import publish
 from sommelier.settings_file import load
 from sommelier.watch import Unwatched
 from sommelier.workspace import Workspace
@@ -110,19 +109,18 @@ def test_popularity_counted_over_everything_is_found_there(
 
     with monkeypatch.context() as planted:
         planted.setattr(sommelier.index, "popularity", of_all_times)
-        _again(pair)
+        _index(pair)
         audited = found(workspace, pair)
     assert audited.differences[0].stage == "popularity"
     assert not audited.is_clean
     assert "first in: popularity" in audited.summary.title
-    _again(pair)
+    _index(pair)
     assert found(workspace, pair).is_clean
 
 
-def _again(pair: Pair) -> None:
+def _index(pair: Pair) -> None:
     for one in pair:
-        for stage in (index, publish):
-            stage(one.workspace, watch=Unwatched())
+        index(one.workspace, watch=Unwatched())
 
 
 def test_preferences_as_of_now_are_found_in_the_answers(
@@ -175,7 +173,10 @@ def test_an_audit_leaves_the_workspace_alone_and_ends_with_a_true_code(
     run: Run, opened: Path, tmp_path: Path, imported_feast: None
 ) -> None:
     before = sorted(path.name for path in opened.parent.iterdir())
-    result = run("audit", "--settings", opened, "--users", 5, "--keep", tmp_path / "kept")
+    unwritten = ["summaries.enabled=false", "preferences.enabled=false"]
+    unwritten += [f"ranker.prompt.{one}_tokens=0" for one in ("summary", "preference")]
+    words = ["--settings", opened, *(word for one in unwritten for word in ("--set", one))]
+    result = run("audit", *words, "--users", 5, "--keep", tmp_path / "kept")
     assert result.exit_code == 0, result.output + result.stderr
     assert "nothing from behind the cut was seen" in result.output
     assert sorted(path.name for path in opened.parent.iterdir()) == before
