@@ -31,6 +31,7 @@ from ranker.service import statuses
 from ranker.service.server import RankerServer, running
 from retrieval.candidates import Candidate, Query
 from retrieval.filters import Filter
+from tests.ranker.fault_world import until
 from tests.ranker.serving_world import BEST_FIRST, TEXT_SPACE, TITLES, TableServing
 
 LIMITS = ServiceLimits(candidates=10, queue=0, default_candidates=5, default_top_k=3)
@@ -395,7 +396,9 @@ def test_a_stream_that_ran_out_of_time_says_so(client: RankerClient, serving: Ta
     assert plain.is_degraded
 
 
-def test_who_leaves_a_stream_stops_the_work(client: RankerClient, serving: TableServing) -> None:
+def test_who_leaves_a_stream_stops_the_work(
+    client: RankerClient, server: RankerServer, serving: TableServing
+) -> None:
     passes: list[int] = []
     second = threading.Event()
 
@@ -408,7 +411,7 @@ def test_who_leaves_a_stream_stops_the_work(client: RankerClient, serving: Table
     steps = client.stream_rerank(["a", "b", "c", "d", "e"], user_id="ada")
     next(steps)
     steps.close()  # type: ignore[attr-defined]  # an iterator that is a generator
-    time.sleep(0.2)  # until the server has heard of it
+    until(lambda: server.metrics.registry.get_sample_value("sommelier_under_way") == 0)
     second.set()
     client.rerank(["a"], user_id="ada")  # waits its turn
     assert max(passes[:2]) <= 1

@@ -225,11 +225,12 @@ def test_the_other_workers_go_on(tmp_path: Path) -> None:
 
 
 def test_who_cancels_lets_the_worker_stop_before_its_next_pass(tmp_path: Path) -> None:
-    with served(1, folder=str(tmp_path)) as (_, stub):
+    with served(1, folder=str(tmp_path)) as (server, stub):
         call = stub.Rerank.future(held("a", "b", "c"), timeout=PATIENCE_S)
         until(lambda: len(entered(tmp_path)) == 1)
         assert call.cancel()
-        time.sleep(0.1)  # the worker hears of it while it computes
+        until(lambda: server.metrics.registry.get_sample_value("sommelier_under_way") == 0)
+        time.sleep(0.2)  # the worker is told while it computes
         (tmp_path / "go").touch()
         answer = stub.Rerank(rerank("a"), timeout=PATIENCE_S)
         assert [pid_of(answer)] == entered(tmp_path)
