@@ -19,7 +19,7 @@ from ranker import wire
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.service import pipe, statuses
-from ranker.service.backends import Call, Response
+from ranker.service.call import Call, Response
 from ranker.service.workers import Job
 from ranker.serving import ServingInfo
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from feature_repo.base import CacheCounts, Unreachable
 from ranker.limits import ServiceLimits
-from ranker.service.backends import Backend, Call, Response, Told, answer_in, may_hurry
+from ranker.service.backends import Backend, Told
+from ranker.service.call import Call, Response, answer_in, may_hurry
 from ranker.service.process import Process, WorkerFailed
 from ranker.service.readings import WorkerCounts
 from ranker.service.statuses import Reason, StatusError

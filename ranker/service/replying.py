@@ -5,17 +5,14 @@ where the call arrived.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ranker.pb import ranker_pb2 as pb
 from ranker.service.answering import Outcome, Plan, Stopwatch, carry_out, steps
+from ranker.service.call import Call, Response
 from ranker.service.item_bytes import ItemBytes
 from ranker.service.pace import Pace
 from ranker.service.workers import Job
 from ranker.serving import Serving
-
-if TYPE_CHECKING:
-    from ranker.service.backends import Call, Response
 
 
 class Replier:
@@ -26,7 +23,7 @@ class Replier:
         self._pace = Pace()
         self._item_bytes = ItemBytes()
 
-    def hurried(self, call: "Call", job: Job) -> list["Response"]:
+    def hurried(self, call: Call, job: Job) -> list[Response]:
         """The one answer to an `anytime` call as far as it goes without the LLM.
 
         Raises:
@@ -37,7 +34,7 @@ class Replier:
         *_, last = self.replies(call, Job(0))
         return [last]
 
-    def replies(self, call: "Call", job: Job) -> Iterator["Response"]:
+    def replies(self, call: Call, job: Job) -> Iterator[Response]:
         """One response, or the several of StreamRerank.
 
         Raises:
@@ -56,7 +53,7 @@ class Replier:
         self._fill(response, outcome, watch)
         yield response
 
-    def _plan(self, call: "Call") -> Plan:
+    def _plan(self, call: Call) -> Plan:
         serving, item_ids = self._serving, call.item_ids
         return Plan(
             method=call.method,

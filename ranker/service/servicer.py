@@ -19,14 +19,10 @@ from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
 from ranker.service import statuses
-from ranker.service.backends import (
-    Backend,
-    Response,
-    answer_in,
-    in_process,
-    read_call,
-)
+from ranker.service.backends import Backend
+from ranker.service.call import Response, answer_in, read_call
 from ranker.service.flights import Flight, Flights
+from ranker.service.in_process import in_process
 from ranker.service.metrics import Metrics
 from ranker.service.workers import Job
 from ranker.serving import Serving, ServingInfo

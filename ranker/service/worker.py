@@ -26,7 +26,7 @@ from ranker import wire
 from ranker.limits import ServiceLimits
 from ranker.pb import ranker_pb2 as pb
 from ranker.service import pipe
-from ranker.service.backends import read_call
+from ranker.service.call import read_call
 from ranker.service.exchange import Exchanges
 from ranker.service.replying import Replier
 from ranker.service.statuses import StatusError

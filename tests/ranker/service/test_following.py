@@ -20,8 +20,9 @@ from feature_repo.base import Unreachable
 from ranker.generation import CURRENT, Generations
 from ranker.pb import ranker_pb2 as pb
 from ranker.pb import ranker_pb2_grpc as pb_grpc
-from ranker.service.backends import Backend, in_process
+from ranker.service.backends import Backend
 from ranker.service.following import Follower, in_thread
+from ranker.service.in_process import in_process
 from ranker.service.server import RankerServer, running
 from ranker.serving import Serving
 from tests.ranker.serving_world import FUSED_SPACE, TEXT_SPACE, TableServing
