@@ -204,7 +204,7 @@ def test_what_a_killed_run_left_goes_a_week_later_and_nothing_else_does(tmp_path
 
 
 def started(catalog: Path, words: list[str]) -> AbstractContextManager[subprocess.Popen[str]]:
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     return child(
         [sys.executable, "-c", "from sommelier.app import main; main()", *words],
         cwd=catalog.parent,

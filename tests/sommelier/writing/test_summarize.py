@@ -53,7 +53,7 @@ input_price = 1000
 output_price = 10000
 """
 NUM_ITEMS, NUM_STEPS = 6, 8
-ROOT, PATIENCE_S = Path(__file__).parents[2], 200
+ROOT, PATIENCE_S = Path(__file__).parents[3], 200
 
 
 @pytest.fixture
